@@ -1,0 +1,1 @@
+"""Annotation formats in, samples and batches out. Knows images, boxes and points; knows no network."""

@@ -1,0 +1,61 @@
+"""Pictures in. Every reader, the data set check and inference open a picture here and nowhere else."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..errors import DataError
+from .sample import ByteArray
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+ORIENTATION = 0x0112  # the EXIF tag
+# What Pillow raises on damaged files, depending on the format.
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
+
+
+def read_image(path: Path, *, grey: bool) -> ByteArray:
+    """The picture as bytes: [H, W] luma (0.299 R + 0.587 G + 0.114 B) if `grey`, else RGB [H, W, 3].
+
+    It is turned upright as its EXIF tag says; 16 bits are scaled to 8; transparent parts become black, as the padding
+    of crops is. Raises DataError when the file is missing, truncated or no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            upright = _eight_bits(ImageOps.exif_transpose(image))
+            return np.asarray(upright.convert("L" if grey else "RGB"))
+    except _BROKEN as error:
+        raise DataError(f"{path}: {_reason(path, error)}") from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of the upright picture, read from the file's head only. Raises DataError as `read_image`."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            return (height, width) if image.getexif().get(ORIENTATION, 1) >= 5 else (width, height)
+    except _BROKEN as error:
+        raise DataError(f"{path}: {_reason(path, error)}") from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A picture whose samples are bytes and which has no transparency."""
+    if image.mode == "F":
+        raise ValueError("floating-point samples; save the picture with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.float64)
+        return Image.fromarray(np.clip(values / 257 + 0.5, 0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        upper = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", upper.size, "black"), upper)
+    return image
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if not path.exists():
+        return "no such picture"
+    return f"the picture cannot be read ({error or type(error).__name__}); replace it or take it out of the labels"

@@ -1,0 +1,74 @@
+"""One labelled face, and the one place that says how coordinates are meant.
+
+**Coordinates.** Points are pixel indices: (0, 0) is the centre of the top-left pixel, x to the right, y down, as iBUG
+`.pts` files and the soft-argmax have them. Boxes are pixel edges: pixel i covers [i, i + 1), so a whole picture is
+(0, 0, width, height). A point p therefore lies at p + 0.5 in the coordinates of boxes. Everything is float and never
+truncated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+ByteArray = NDArray[np.uint8]
+
+
+class PointState(IntEnum):
+    """What is known of a keypoint. A missing point has NaN coordinates and takes no part in anything."""
+
+    MISSING = 0
+    OCCLUDED = 1
+    VISIBLE = 2
+
+
+@dataclass(frozen=True)
+class FaceSample:
+    """One face of one picture.
+
+    Attributes:
+        image: the picture's file, or the picture itself as grey [H, W] or RGB [H, W, 3] bytes.
+        points: [K, 2] float32 (x, y) in pixels of the full picture; NaN where the state is MISSING.
+        states: [K] int8 of `PointState`.
+        box: the face's box [x1, y1, x2, y2] in pixels of the full picture, where the label has one.
+        subject: who it is, where the data say so; faces of one subject never part in a split by subject.
+        name: the picture's name as the label gives it, for lists and reports.
+        source: the name of the data source it came from.
+        labelled: False for a face that is only looked at (ELT on unlabelled faces).
+        weight: weight of this face in the loss, 1 by default.
+        mask_occluded: False where occluded points are to be learnt like visible ones.
+    """
+
+    image: Path | ByteArray
+    points: FloatArray
+    states: NDArray[np.int8]
+    box: FloatArray | None = None
+    subject: str | None = None
+    name: str = ""
+    source: str = ""
+    labelled: bool = True
+    weight: float = 1.0
+    mask_occluded: bool = True
+
+    @property
+    def num_keypoints(self) -> int:
+        return len(self.points)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A label or picture that was left out, and why."""
+
+    file: str
+    line: int | None
+    reason: str  # a short class of reason, such as "image missing": rejections are counted by it
+    detail: str = ""
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.reason}" + (f" ({self.detail})" if self.detail else "")

@@ -1,0 +1,1 @@
+"""FPENet: keypoint schemes, the Recombinator network, its losses, metrics, task and commands."""

@@ -1,0 +1,174 @@
+"""The Recombinator network of FPENet (Honari et al., CVPR 2016) in NVIDIA's four variants, and its soft-argmax."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..configs.schema import ModelConfig
+from ..errors import ConfigError
+
+# The original feeds 0..255 into Glorot-initialised convolutions. Scaling inside the network trains far better, and a
+# power of two can be folded into the first convolution without changing a bit.
+INPUT_SCALE = 1 / 256
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that is needed to build the network again; stored with its weights.
+
+    `beta` is part of it: weights mean nothing under another beta.
+    """
+
+    variant: str = "public"
+    num_keypoints: int = 80
+    upsampling: str = "deconv"
+    width: int = 64
+    beta: float = 1.0
+    input_scale: float = INPUT_SCALE
+    visibility_head: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"network": "fpenet", **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Architecture:
+        return cls(**{name: value for name, value in data.items() if name != "network"})
+
+
+class Prediction(NamedTuple):
+    """What the network says of N faces.
+
+    Attributes:
+        points: [N, K, 2] float32 (x, y), pixels of the crop, 0 to side - 1.
+        confidence: [N, K] float32, peak of the soft-max map, 1 / (H W) to 1. Peakiness, not a probability.
+        heatmaps: [N, K, H, W], the maps before the soft-max.
+        visibility: [N, K] logits of being visible; None without a visibility head.
+    """
+
+    points: Tensor
+    confidence: Tensor
+    heatmaps: Tensor
+    visibility: Tensor | None
+
+
+def build_model(config: ModelConfig) -> RecombinatorNet:
+    """The network that the `model` section describes, with fresh weights."""
+    if config.input_size % 16:
+        raise ConfigError(f"model.input_size={config.input_size}: four poolings need a multiple of 16")
+    fixed = {"release": "nearest", "public": "deconv"}
+    return RecombinatorNet(
+        Architecture(
+            variant=config.variant,
+            num_keypoints=config.num_keypoints,
+            upsampling=fixed.get(config.variant, config.upsampling),
+            width=config.width,
+            beta=config.beta,
+            visibility_head=config.visibility_head,
+        )
+    )
+
+
+def _conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+    nn.init.xavier_uniform_(conv.weight)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    return conv
+
+
+def _conv_relu(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(_conv(inputs, outputs, kernel), nn.ReLU(inplace=True))
+
+
+def _upsample(width: int, how: str) -> nn.Module:
+    if how == "nearest":
+        return nn.Upsample(scale_factor=2, mode="nearest")
+    deconv = nn.ConvTranspose2d(width, width, 2, stride=2, bias=False)
+    limit = math.sqrt(6 / (4 * width))  # He-uniform over the 2x2 kernel
+    nn.init.uniform_(deconv.weight, -limit, limit)
+    return deconv
+
+
+class RecombinatorNet(nn.Module):
+    """Encoder of four 3x3 stages, trunk, and a decoder that joins each stage's features again at full width.
+
+    Takes grey crops [N, 1, H, W] with values 0..255, H and W divisible by 16 (80 in the original); returns a
+    `Prediction`. Topology and parameter counts are those of the reference's FpeNet_* models.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = a = architecture
+        w = a.width
+        decoder_kernel = 5 if a.variant == "base_5x5_conv" else 3
+        self.encoder = nn.ModuleList(_conv_relu(1 if i == 0 else w, w, 3) for i in range(4))
+        self.pool = nn.MaxPool2d(2)
+        self.trunk = nn.Sequential(_conv_relu(w, w, 3), _conv_relu(w, w, 3), _conv_relu(w, w, 1))
+        self.up = nn.ModuleList(_upsample(w, a.upsampling) for _ in range(4))
+        self.decoder = nn.ModuleList(
+            nn.Sequential(_conv_relu(2 * w, w, decoder_kernel), _conv_relu(w, w, 1)) for _ in range(4)
+        )
+        self.neck = _conv_relu(w, w, 1) if a.variant in ("base", "release") else nn.Identity()
+        self.keypoints = _conv(w, a.num_keypoints, 1)
+        self.visibility = PointwiseVisibility(w, a.num_keypoints) if a.visibility_head else None
+
+    def forward(self, images: Tensor) -> Prediction:
+        x = images * self.architecture.input_scale
+        skips = []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+            x = self.pool(x)
+        x = self.trunk(x)
+        for up, join, skip in zip(self.up, self.decoder, reversed(skips), strict=True):
+            x = join(torch.cat([up(x), skip], dim=1))
+        x = self.neck(x)
+        heatmaps = self.keypoints(x)
+        # bf16 or fp16 maps would place points on a grid coarser than the errors we care about.
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            points, confidence, maps = soft_argmax(heatmaps.float(), self.architecture.beta)
+            visibility = self.visibility(x.float(), maps) if self.visibility is not None else None
+        return Prediction(points, confidence, heatmaps, visibility)
+
+
+def soft_argmax(heatmaps: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Expected position under the soft-max of beta times a map.
+
+    Args:
+        heatmaps: [N, K, H, W] float32.
+        beta: sharpness, above 0.
+
+    Returns:
+        points [N, K, 2] as (x, y) with x in 0..W-1 and y in 0..H-1; confidence [N, K], the soft-max's peak; and the
+        soft-max maps themselves [N, K, H, W].
+    """
+    n, k, height, width = heatmaps.shape
+    maps = torch.softmax((beta * heatmaps).flatten(2), dim=2).view(n, k, height, width)
+    columns = torch.arange(width, dtype=maps.dtype, device=maps.device)
+    rows = torch.arange(height, dtype=maps.dtype, device=maps.device)
+    x = maps.sum(dim=2) @ columns
+    y = maps.sum(dim=3) @ rows
+    return torch.stack([x, y], dim=2), maps.flatten(2).amax(dim=2), maps
+
+
+class PointwiseVisibility(nn.Module):
+    """A logit per point of being visible, from the features under that point's soft-max map.
+
+    The maps are only read (no gradient goes back through them), so that the points do not bend towards what tells
+    visibility apart.
+    """
+
+    def __init__(self, width: int, num_keypoints: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_keypoints, width))
+        self.bias = nn.Parameter(torch.zeros(num_keypoints))
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, features: Tensor, maps: Tensor) -> Tensor:
+        """Logits [N, K] from features [N, C, H, W] and soft-max maps [N, K, H, W]."""
+        under = torch.einsum("nkp,ncp->nkc", maps.detach().flatten(2), features.flatten(2))
+        return (under * self.weight).sum(dim=2) + self.bias

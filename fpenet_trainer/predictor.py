@@ -1,0 +1,96 @@
+"""A model file, ready to predict: the network and the preprocessing it was trained with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..datasets.preprocessing import Preprocessing
+from ..datasets.sample import ByteArray, FloatArray
+from ..errors import ModelFileError
+from ..training.distributed import pick_device
+from ..training.model_file import ModelMeta, load_model
+from .network import Architecture, RecombinatorNet
+from .schemes import Scheme
+
+ZOO = Path(__file__).with_name("zoo") / "fpenet_68.safetensors"
+
+
+@dataclass(frozen=True)
+class FacePoints:
+    """What is predicted for N crops.
+
+    Attributes:
+        points: [N, K, 2] float32 (x, y) in pixels of the crop.
+        confidence: [N, K] float32, the soft-max maps' peaks.
+        visibility: [N, K] float32 probabilities of being visible; None without a visibility head.
+    """
+
+    points: FloatArray
+    confidence: FloatArray
+    visibility: FloatArray | None
+
+
+def model_path(name: str) -> Path:
+    """The file that `name`, a path or "zoo", stands for."""
+    return ZOO if name == "zoo" else Path(name)
+
+
+def load_network(name: str) -> tuple[RecombinatorNet, ModelMeta]:
+    """The network of a model file with its weights, and the file's metadata.
+
+    Raises:
+        ModelFileError: the file is missing or damaged, or holds another network.
+    """
+    path = model_path(name)
+    weights, meta = load_model(path)
+    if meta.architecture.get("network") != "fpenet":
+        raise ModelFileError(f"{path} holds a {meta.architecture.get('network')} model, not FPENet")
+    try:
+        network = RecombinatorNet(Architecture.from_dict(meta.architecture))
+        network.load_state_dict(weights)
+    except (TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelFileError(f"{path}: its weights do not fit the architecture it names ({reason})") from None
+    return network, meta
+
+
+class Predictor:
+    """Predicts keypoints on crops that its own preprocessing has cut."""
+
+    def __init__(self, network: RecombinatorNet, meta: ModelMeta, device: torch.device) -> None:
+        self.network = network.to(device).eval()
+        self.meta = meta
+        self.device = device
+        self.scheme = Scheme.from_dict(meta.scheme)
+        self.preprocessing = Preprocessing.from_dict(meta.preprocessing)
+
+    @classmethod
+    def load(cls, name: str, device: str = "auto") -> Predictor:
+        """From a model file or "zoo"."""
+        network, meta = load_network(name)
+        return cls(network, meta, pick_device(device))
+
+    @torch.inference_mode()
+    def predict(self, crops: ByteArray, batch_size: int = 64) -> FacePoints:
+        """Points of grey crops [N, S, S], S being `preprocessing.size`."""
+        points, confidence, visibility = [], [], []
+        for start in range(0, len(crops), batch_size):
+            batch = torch.from_numpy(np.ascontiguousarray(crops[start : start + batch_size]))
+            prediction = self.network(batch[:, None].to(self.device).float())
+            points.append(prediction.points.cpu().numpy())
+            confidence.append(prediction.confidence.cpu().numpy())
+            if prediction.visibility is not None:
+                visibility.append(prediction.visibility.sigmoid().cpu().numpy())
+        k = self.scheme.num_keypoints
+        return FacePoints(
+            _join(points, (0, k, 2)), _join(confidence, (0, k)), _join(visibility, (0, k)) if visibility else None
+        )
+
+
+def _join(parts: list[NDArray[np.float32]], empty: tuple[int, ...]) -> FloatArray:
+    return np.concatenate(parts) if parts else np.zeros(empty, np.float32)

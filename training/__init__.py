@@ -1,0 +1,1 @@
+"""What both trainers share: the loop, run state, model file, schedule, distributed, trackers, report."""

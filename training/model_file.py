@@ -1,0 +1,113 @@
+"""The model file: weights as safetensors, and in its metadata all that is needed to use them. No pickle is ever read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from .. import __version__
+from ..errors import ModelFileError, TrainingError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelMeta:
+    """What a model file says of its weights.
+
+    Attributes:
+        architecture: builds the network again; its "network" names which of ours it is.
+        scheme: keypoint scheme or classes.
+        preprocessing: how a picture becomes the network's input.
+        config: the resolved training spec.
+        metrics: what the weights reached, by metric name.
+        versions: of facetrain and what it stood on.
+    """
+
+    architecture: dict[str, Any]
+    scheme: dict[str, Any]
+    preprocessing: dict[str, Any]
+    config: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=lambda: {"facetrain": __version__, "torch": torch.__version__})
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes a file so that a reader, or a crash at any moment, meets the old content or the new, never a part.
+
+    Raises:
+        TrainingError: the disk refuses (full, read-only); the old file is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise TrainingError(
+            f"cannot write {path}: {error.strerror or error}. What stood there before is intact; make room and run "
+            "the same command again to go on"
+        ) from error
+
+
+def save_model(path: Path, state: dict[str, Tensor], meta: ModelMeta, *, half: bool = False) -> None:
+    """Writes weights and metadata to `path`, atomically; `half` stores them as float16."""
+    weights = {name: (t.half() if half else t).detach().cpu().contiguous() for name, t in state.items()}
+    header = {"facetrain": json.dumps({"format": FORMAT_VERSION, **asdict(meta)}, allow_nan=True)}
+    write_atomic(path, save(weights, metadata=header))
+
+
+def load_model(path: str | Path) -> tuple[dict[str, Tensor], ModelMeta]:
+    """Weights in float32 and metadata of a model file.
+
+    Raises:
+        ModelFileError: missing, damaged, not ours (a pickle, say), or of a newer format.
+    """
+    path = Path(path)
+    header = _open(path, lambda file: (file.metadata() or {}).get("facetrain"))
+    if header is None:
+        raise ModelFileError(f"{path} is a safetensors file but not a facetrain model: its metadata lack 'facetrain'")
+    try:
+        data = json.loads(header)
+        if data.pop("format") > FORMAT_VERSION:
+            raise ModelFileError(f"{path} was written by a newer facetrain: update with pip install -U facetrain")
+        meta = ModelMeta(**data)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path}: its metadata cannot be read ({error}); the file is damaged") from None
+    weights = _open(path, lambda file: {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    return {name: t.float() if t.is_floating_point() else t for name, t in weights.items()}, meta
+
+
+def _open(path: Path, read: Callable[[Any], Any]) -> Any:
+    if not path.is_file():
+        raise ModelFileError(f"there is no model file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return read(file)
+    except SafetensorError as error:
+        with open(path, "rb") as raw:
+            start = raw.read(4)
+        if start[:2] in (b"\x80\x02", b"\x80\x04") or start == b"PK\x03\x04":
+            raise ModelFileError(
+                f"{path} is a pickle (a PyTorch .pt/.pth file). Pickles can run code when they are read and are never "
+                "loaded; give a facetrain .safetensors model file"
+            ) from None
+        raise ModelFileError(f"{path} is not a whole safetensors file: {error}") from None

@@ -1,0 +1,155 @@
+"""The plots of reports: curves, bars, cumulative error curves and dots on a plane.
+
+Every function returns a Matplotlib `Figure` that belongs to no window; `to_svg` makes it part of a page that may be
+light or dark, `save_png` a file. Matplotlib takes half a second to import, so it is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Curve = tuple[Sequence[float], Sequence[float]]
+
+# Okabe and Ito's colours for colour-blind readers, those that stand out on white and on near-black.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_DASHES = ("-", "--", ":")
+_INK = "#14161a"  # replaced in SVG by the page's own text colour
+_FAINT = "#b4b8be"  # replaced in SVG by the page's line colour
+# Small enough to stay readable when a phone shows it at 90 % of its width.
+_WIDTH = 4.8
+
+
+def curves(
+    series: Mapping[str, Curve], xlabel: str, ylabel: str, *, log: bool = False, low: float | None = None
+) -> Figure:
+    """One line for each (x, y) of `series`; `log`: logarithmic y; `low`: lower end of the y axis."""
+    figure, axes = _axes(3.0)
+    for i, (name, (x, y)) in enumerate(series.items()):
+        marker = "o" if len(x) < 3 else None  # a line through one point is invisible
+        axes.plot(x, y, _DASHES[i // len(COLOURS) % len(_DASHES)], color=COLOURS[i % len(COLOURS)], label=name,
+                  marker=marker, linewidth=1.4)  # fmt: skip
+    if log:
+        axes.set_yscale("log")
+    elif low is not None:
+        axes.set_ylim(bottom=low)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    _legend(axes, len(series))
+    return figure
+
+
+def bars(values: Mapping[str, Mapping[str, float]], xlabel: str) -> Figure:
+    """Horizontal bars, series -> name -> value; each value is written beside its bar, and NaN leaves a gap."""
+    names = list(dict.fromkeys(name for series in values.values() for name in series))
+    thickness = 0.8 / len(values)
+    figure, axes = _axes(0.7 + max(0.3, 0.22 * len(values)) * len(names))
+    for i, (label, series) in enumerate(values.items()):
+        place = np.arange(len(names)) + (i - (len(values) - 1) / 2) * thickness
+        drawn = axes.barh(place, [series.get(name, np.nan) for name in names], thickness, color=COLOURS[i], label=label)
+        numbers = [f"{v:.3g}" if np.isfinite(v := series.get(name, np.nan)) else "" for name in names]
+        axes.bar_label(drawn, numbers, padding=2, fontsize=7.5, color=_INK)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(xlabel)
+    _legend(axes, len(values))
+    return figure
+
+
+def ced(
+    errors: Mapping[str, NDArray[np.floating]], xlabel: str, *, limit: float, thresholds: Sequence[float] = ()
+) -> Figure:
+    """Cumulative error distribution: the share of samples whose error is at most x, for 0 <= x <= `limit`.
+
+    Args:
+        errors: series -> [N] errors; those that are not finite are left out.
+        thresholds: errors marked by a vertical line.
+    """
+    figure, axes = _axes(3.0)
+    for threshold in thresholds:
+        axes.axvline(threshold, color=_FAINT, linewidth=1, linestyle="--")
+    for i, (name, values) in enumerate(errors.items()):
+        known = np.sort(values[np.isfinite(values)])
+        share = 100 * np.arange(len(known) + 1) / max(1, len(known))
+        axes.step(np.concatenate([[0.0], known, [max(limit, known[-1] if len(known) else 0)]]),
+                  np.append(share, share[-1]), where="post", color=COLOURS[i % len(COLOURS)], label=name,
+                  linewidth=1.4)  # fmt: skip
+    axes.set(xlim=(0, limit), ylim=(0, 102), xlabel=xlabel, ylabel="faces at most that far off, %")
+    _legend(axes, len(errors))
+    return figure
+
+
+def circles(centres: NDArray[np.floating], radii: NDArray[np.floating], labels: Sequence[str] = ()) -> Figure:
+    """Circles [M] at the points [M, 2], to scale, y downwards; a radius that is not finite draws a cross."""
+    from matplotlib.patches import Circle
+
+    figure, axes = _axes(_WIDTH)
+    known = np.isfinite(radii)
+    for centre, radius in zip(centres[known], radii[known], strict=True):
+        axes.add_patch(Circle((centre[0], centre[1]), radius, facecolor=COLOURS[0] + "55", edgecolor=COLOURS[0]))
+    axes.plot(*centres[known].T, ".", color=COLOURS[0], markersize=2)
+    axes.plot(*centres[~known].T, "x", color=_INK, markersize=4)
+    for centre, radius, label in zip(centres, np.where(known, radii, 0), labels, strict=False):
+        axes.annotate(label, centre, (0, 3 + 60 * 0 * radius), textcoords="offset points", ha="center", fontsize=6,
+                      color=_INK)  # fmt: skip
+    axes.set_aspect("equal")
+    axes.margins(0.08)
+    axes.invert_yaxis()
+    axes.axis("off")
+    return figure
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as an `<svg>` element for a page: transparent, in the page's text colour, as wide as its frame."""
+    import matplotlib
+
+    text = StringIO()
+    # A fixed salt gives equal marks equal ids, so several figures can stand in one page, and the same run gives the
+    # same bytes.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "facetrain"}):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*pt"', r"\1", svg, count=1)
+    svg = re.sub(r"font: [^;\"]*?(\d[\d.]*px)[^;\"]*", r"font: \1 system-ui, sans-serif", svg)
+    return svg.replace(_INK, "currentColor").replace(_FAINT, "var(--line)")
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Writes the figure on white at 200 dpi."""
+    figure.savefig(path, format="png", dpi=200, facecolor="white")
+
+
+def _axes(height: float) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.tick_params(colors=_INK, labelsize=8, length=2.5)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(_FAINT)
+    axes.xaxis.label.set(color=_INK, size=8.5)
+    axes.yaxis.label.set(color=_INK, size=8.5)
+    axes.grid(color=_FAINT, linewidth=0.5, alpha=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _legend(axes: Axes, count: int) -> None:
+    if count > 1:
+        axes.legend(fontsize=7.5, frameon=False, labelcolor=_INK, ncols=1 if count <= 4 else 2)

@@ -1,0 +1,198 @@
+"""One self-contained `report.html`: facts, tables, figures and pictures, with nothing to fetch and no script.
+
+Knows no keypoints and no boxes: a trainer hands over `Section`s. `read_log` and `curve_section` turn a run's
+`metrics.jsonl` into curves.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import plots
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Plot
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under a header; numbers are aligned right and shown with 4 digits, NaN as a dash."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str | float]]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot. The caption says what is shown and in which unit."""
+
+    plot: Plot
+    caption: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """RGB pictures, uint8 [H, W, 3], each with its own line of text, and a caption for all."""
+
+    pictures: Sequence[tuple[NDArray[np.uint8], str]]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it; a block of type str is a paragraph."""
+
+    title: str
+    blocks: Sequence[Table | Figure | Pictures | str]
+
+
+@dataclass(frozen=True)
+class CurveGroup:
+    """Metrics that share one plot.
+
+    Attributes:
+        kind: "train" or "val": which lines of the log.
+        metrics: regular expression that the metric's whole name matches.
+        ylabel: what is plotted, with its unit.
+    """
+
+    kind: str
+    metrics: str
+    ylabel: str
+    caption: str
+    log: bool = False
+    low: float | None = None
+
+
+def write_report(path: Path, title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> None:
+    """Writes the page, replacing an older one in a single step."""
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    contents = "".join(f'<li><a href="#s{i}">{escape(s.title)}</a></li>' for i, s in enumerate(sections))
+    page = (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta name="color-scheme" content="light dark">\n<title>{escape(title)}</title>\n'
+        f"<style>\n{style}</style>\n</head>\n<body>\n<header><h1>{escape(title)}</h1></header>\n"
+        f"<nav><ul>{contents}</ul></nav>\n<main>\n{_facts(facts)}"
+        + "".join(_section(i, section) for i, section in enumerate(sections))
+        + "</main>\n</body>\n</html>\n"
+    )
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl` in order of their step.
+
+    A run that was killed may end in half a line, which is left out. One that was resumed writes some steps again: the
+    later line of a kind and step counts.
+    """
+    lines: dict[tuple[str, int], dict[str, Any]] = {}
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+            lines[line["kind"], line["step"]] = line
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue
+    return sorted(lines.values(), key=lambda line: line["step"])
+
+
+def curve_section(title: str, log: Sequence[Mapping[str, Any]], groups: Sequence[CurveGroup]) -> Section:
+    """A plot for every group that has anything to show, over the epoch."""
+    blocks = []
+    for group in groups:
+        series: dict[str, tuple[list[float], list[float]]] = {}
+        for line in log:
+            if line["kind"] != group.kind:
+                continue
+            for name, value in line.items():
+                if name not in ("kind", "step", "epoch") and re.fullmatch(group.metrics, name) and _finite(value):
+                    x, y = series.setdefault(name, ([], []))
+                    x.append(line["epoch"])
+                    y.append(value)
+        if series:
+            plot = plots.curves(series, "epoch", group.ylabel, log=group.log, low=group.low)
+            blocks.append(Figure(plot, group.caption))
+    return Section(title, blocks or ["Nothing was logged."])
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and bool(np.isfinite(value))
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>\n" for name, value in facts.items())
+    return f'<dl class="facts">\n{rows}</dl>\n'
+
+
+def _section(number: int, section: Section) -> str:
+    blocks, figures = [], []
+    for block in section.blocks:
+        if isinstance(block, Figure):
+            figures.append(_figure(block))
+            continue
+        blocks += _grid(figures)
+        figures = []
+        blocks.append(f"<p>{escape(block)}</p>\n" if isinstance(block, str) else _table(block)
+                      if isinstance(block, Table) else _pictures(block))  # fmt: skip
+    blocks += _grid(figures)
+    return f'<section id="s{number}">\n<h2>{escape(section.title)}</h2>\n{"".join(blocks)}</section>\n'
+
+
+def _grid(figures: Sequence[str]) -> list[str]:
+    """Figures that follow each other stand side by side where the screen is wide enough."""
+    return [f'<div class="figures">\n{"".join(figures)}</div>\n'] if figures else []
+
+
+def _figure(figure: Figure) -> str:
+    caption = escape(figure.caption)
+    svg = plots.to_svg(figure.plot).replace("<svg", f'<svg role="img" aria-label="{caption}"', 1)
+    return f"<figure>\n{svg}<figcaption>{caption}</figcaption>\n</figure>\n"
+
+
+def _table(table: Table) -> str:
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.header)
+    rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in table.rows)
+    return (
+        f'<figure class="table">\n<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{rows}</tbody>\n</table></div>\n<figcaption>{escape(table.caption)}</figcaption>\n</figure>\n"
+    )
+
+
+def _cell(value: str | float) -> str:
+    if isinstance(value, str):
+        return f"<td>{escape(value)}</td>"
+    if not np.isfinite(value):
+        return '<td class="number">&ndash;</td>'
+    return f'<td class="number">{value if isinstance(value, int) else f"{value:#.4g}"}</td>'
+
+
+def _pictures(block: Pictures) -> str:
+    items = "".join(
+        f'<figure><img src="{_jpeg(picture)}" alt="{escape(text)}" width="{picture.shape[1]}" '
+        f'height="{picture.shape[0]}"><figcaption>{escape(text)}</figcaption></figure>\n'
+        for picture, text in block.pictures
+    )
+    return f'<figure>\n<div class="pictures">\n{items}</div>\n<figcaption>{escape(block.caption)}</figcaption>\n</figure>\n'
+
+
+def _jpeg(picture: NDArray[np.uint8]) -> str:
+    from PIL import Image
+
+    data = BytesIO()
+    # Full colour resolution, or thin coloured lines smear.
+    Image.fromarray(picture).save(data, "JPEG", quality=88, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")

@@ -1,0 +1,127 @@
+"""The run folder: what stands in it, whether a run may begin there, and its logs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import ConfigError
+from .model_file import write_atomic
+
+# Keys that change how a run is carried out but not what comes of it: a resumed run may change them.
+FREE_KEYS = ("results_dir", "overwrite", "track", "data.workers", "data.cache", "train.log_every", "train.resume",
+             "train.checkpoint_every", "train.device")  # fmt: skip
+
+
+class RunFolder:
+    """`results_dir`: config.yaml, status.json, metrics.jsonl, best and last model, resume state, plots, report."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.best = self.path / "best.safetensors"
+        self.last = self.path / "last.safetensors"
+        self.resume_state = self.path / "resume.pt"
+        self._config = self.path / "config.yaml"
+        self._metrics = self.path / "metrics.jsonl"
+        self._status = self.path / "status.json"
+
+    def finished(self) -> bool:
+        """Whether the newest status is SUCCESS."""
+        lines = self._status.read_text(encoding="utf-8").splitlines() if self._status.exists() else []
+        return bool(lines) and json.loads(lines[-1]).get("status") == "SUCCESS"
+
+    def begin(self, config: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
+        """Makes the folder ready for a run with this config and says whether it goes on with an earlier one.
+
+        Raises:
+            ConfigError: a finished run stands there and `overwrite` is off, or an unfinished one had another config.
+        """
+        if self.finished() and not overwrite:
+            raise ConfigError(
+                f"results_dir={self.path} holds a finished run: choose another folder, or delete it with overwrite=true"
+            )
+        goes_on = resume and not overwrite and self.resume_state.exists()
+        if goes_on:
+            self._check_same(config)
+        elif overwrite and self._config.exists():
+            shutil.rmtree(self.path)
+        elif self.resume_state.exists():
+            self.resume_state.unlink()
+            self._metrics.unlink(missing_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomic(self._config, yaml.safe_dump(dict(config), sort_keys=False).encode())
+        return goes_on
+
+    def _check_same(self, config: Mapping[str, Any]) -> None:
+        before, now = _flatten(yaml.safe_load(self._config.read_text(encoding="utf-8"))), _flatten(config)
+        changed = [key for key in {**before, **now} if before.get(key) != now.get(key) and not _free(key)]
+        if changed:
+            name = changed[0]
+            raise ConfigError(
+                f"{name}={now.get(name)}, but the unfinished run in {self.path} began with {before.get(name)}: "
+                "give it the old value to go on, another results_dir to begin a second run, or overwrite=true to "
+                f"begin anew" + (f" ({len(changed) - 1} more keys differ)" if changed[1:] else "")
+            )
+
+    def log_metrics(self, record: Mapping[str, Any]) -> None:
+        """Appends one line to metrics.jsonl."""
+        with open(self._metrics, "a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(record)) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a last line that a killed process left half written is passed over."""
+        if not self._metrics.exists():
+            return []
+        records = []
+        for line in self._metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                continue
+        return records
+
+    def forget_after(self, step: int) -> None:
+        """Drops the metrics of steps that a resumed run takes again."""
+        kept = [json.dumps(record) + "\n" for record in self.metrics() if record["step"] <= step]
+        write_atomic(self._metrics, "".join(kept).encode())
+
+    def log_status(self, status: str, message: str, **fields: Any) -> None:
+        """Appends one line to status.json under TAO's field names (date, time, status, verbosity, message, ...)."""
+        now = datetime.now()
+        record = {
+            "date": f"{now.month}/{now.day}/{now.year}",
+            "time": f"{now.hour}:{now.minute}:{now.second}",
+            "status": status,
+            "verbosity": "ERROR" if status == "FAILURE" else "INFO",
+            "message": message,
+            **fields,
+        }
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self._status, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _free(name: str) -> bool:
+    return any(name == free or name.startswith(free + ".") for free in FREE_KEYS)
+
+
+def clock(seconds: float) -> str:
+    """h:mm:ss, as TAO's status writes durations."""
+    return time.strftime("%-H:%M:%S", time.gmtime(seconds))
