@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import ConfigError
+
 
 def key(
     default: Any,
@@ -22,6 +24,15 @@ def key(
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def ordered(section: Any, prefix: str, *pairs: tuple[str, str]) -> None:
+    """Raises ConfigError unless the first key of each pair is at most the second."""
+    for low, high in pairs:
+        if getattr(section, low) > getattr(section, high):
+            raise ConfigError(
+                f"{prefix}.{low}={getattr(section, low)} is above {prefix}.{high}={getattr(section, high)}"
+            )
 
 
 def section(cls: type) -> Any:
@@ -44,7 +55,7 @@ class SourceConfig:
     min_visible_fraction: float = key(0.6, "drop faces of which the frame shows less", low=0.0, high=1.0)
     subject_pattern: str = key("", "regular expression on the file name; its first group is the subject")
     count: int = key(0, "faces to take at random, or to draw (synthetic); 0: all (synthetic: 1000)", low=0)
-    seed: int = key(0, "seed of that choice, or of the drawn faces")
+    seed: int = key(0, "seed of that choice, or of the drawn faces", low=0)
 
 
 @dataclass
@@ -54,7 +65,7 @@ class SplitConfig:
     by: str = key("fraction", "unit that is drawn", choices=("fraction", "subject", "list"))
     fraction: float = key(0.1, "share of faces (fraction) or of subjects (subject) to hold out", low=0.0, high=0.9)
     list: str = key("", "list: a file of picture names or subjects, one a line, or 'multipie_kpi'")
-    seed: int = key(0, "seed of the draw")
+    seed: int = key(0, "seed of the draw", low=0)
 
 
 @dataclass
@@ -113,6 +124,12 @@ class AugmentConfig:
     size_to_image_ratio: float = key(0.5, "largest side of that rectangle, share of the crop", low=0.02, high=1.0)
     mask_augmentation_patch: bool = key(True, "points under the rectangle become occluded")
 
+    def __post_init__(self) -> None:
+        ordered(self, "augment", ("zoom_min", "zoom_max"), ("gamma_min", "gamma_max"))
+        for size in self.blur_kernel_sizes:
+            if size < 3 or size % 2 == 0:
+                raise ConfigError(f"augment.blur_kernel_sizes: {size} is not an odd number of at least 3")
+
 
 @dataclass
 class ModelConfig:
@@ -130,6 +147,10 @@ class ModelConfig:
     beta: float = key(1.0, "sharpness of the soft-argmax; part of the model, stored with it", low=1e-4, high=100.0)
     visibility_head: bool = key(False, "add an output: probability that each point is visible")
 
+    def __post_init__(self) -> None:
+        if self.input_size % 16:
+            raise ConfigError(f"model.input_size={self.input_size}: four poolings need a multiple of 16")
+
 
 @dataclass
 class EltConfig:
@@ -143,6 +164,9 @@ class EltConfig:
     translate_max: float = key(10.0, "largest shift, pixels of the crop", low=0.0, high=1000.0)
     zoom_min: float = key(0.8, "smallest magnification", low=0.1, high=10.0)
     zoom_max: float = key(1.2, "largest magnification", low=0.1, high=10.0)
+
+    def __post_init__(self) -> None:
+        ordered(self, "loss.elt", ("zoom_min", "zoom_max"))
 
 
 @dataclass
@@ -198,6 +222,9 @@ class TrainConfig:
     early_stopping: int = key(0, "validations without a better model before training ends; 0: never", low=0, high=100000)
     log_every: int = key(20, "steps between logged losses", low=1, high=1000000)
 
+    def __post_init__(self) -> None:
+        ordered(self, "train", ("min_learning_rate", "learning_rate"), ("soft_start", "annealing"))
+
 
 @dataclass
 class TrackConfig:
@@ -219,7 +246,7 @@ class FpenetTrainSpec:
     """`fpenet train`."""
 
     results_dir: str = key("results/fpenet", "run folder; holds everything the run writes")
-    seed: int = key(42, "seed of weights, order and augmentation")
+    seed: int = key(42, "seed of weights, order and augmentation", low=0, high=2**63 - 1)
     overwrite: bool = key(False, "delete a finished run that stands in results_dir")
     data: DataConfig = section(DataConfig)
     crop: CropConfig = section(CropConfig)

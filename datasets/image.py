@@ -32,6 +32,11 @@ def read_image(path: Path, *, grey: bool) -> ByteArray:
         raise DataError(f"{path}: {_reason(path, error)}") from error
 
 
+def luma(image: ByteArray) -> ByteArray:
+    """Grey [H, W] as `read_image` makes it, of RGB [H, W, 3] or of grey."""
+    return image if image.ndim == 2 else np.asarray(Image.fromarray(image).convert("L"))
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) of the upright picture, read from the file's head only. Raises DataError as `read_image`."""
     try:

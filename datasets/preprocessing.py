@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import ModelFileError
@@ -78,8 +79,12 @@ class Preprocessing:
                 raise ValueError(f"{name}={value!r} is not known here; accepted: {', '.join(map(str, accepted))}")
         if not (isinstance(self.size, int) and self.size > 0):
             raise ValueError(f"size={self.size!r} is not a positive whole number")
-        if not (math.isfinite(self.enlarge) and self.enlarge > 0):
-            raise ValueError(f"enlarge={self.enlarge!r} is not a positive number")
+        for name in ("enlarge", "shift_x", "shift_y"):
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float)) and math.isfinite(value)):
+                raise ValueError(f"{name}={value!r} is not a number")
+        if self.enlarge <= 0:
+            raise ValueError(f"enlarge={self.enlarge!r} is not positive")
 
     def square(self, points: FloatArray | None, box: FloatArray | None) -> Square | None:
         """The square to cut out for a face, in pixel edges: (x1, y1, side).
@@ -144,17 +149,17 @@ def cut(image: ByteArray, square: Square, size: int, margin: int = 0) -> ByteArr
     return np.asarray(Image.fromarray(patch).resize((pixels, pixels), Image.Resampling.BILINEAR, box=box))
 
 
-def _points_box(points: FloatArray | None) -> FloatArray | None:
+def _points_box(points: FloatArray | None) -> NDArray[np.float64] | None:
     """The box of the known points in pixel edges, through the points' centres."""
     if points is None:
         return None
     known = points[np.isfinite(points).all(axis=-1)]
     if not len(known):
         return None
-    return _usable(np.concatenate([known.min(axis=0), known.max(axis=0)]) + 0.5)
+    return _usable(np.concatenate([known.min(axis=0), known.max(axis=0)]).astype(np.float64) + 0.5)
 
 
-def _usable(box: FloatArray | None) -> FloatArray | None:
+def _usable(box: NDArray[np.floating] | None) -> NDArray[np.float64] | None:
     """The box in double precision, or None where it has no extent."""
     if box is None:
         return None

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..configs.schema import SourceConfig
 from ..errors import DataError
+from .frame import fit_to_picture
 from .image import IMAGE_SUFFIXES
 from .sample import FaceSample, FloatArray, PointState, Rejection
 
@@ -28,7 +29,8 @@ def read_pts(path: Path) -> FloatArray:
 def read_pts_folder(source: SourceConfig, root: Path) -> tuple[list[FaceSample], list[Rejection]]:
     """Every `.pts` file below `root / source.path`, at any depth, in the order of their names.
 
-    A picture's name is its path below that folder. A broken label, or one without a picture, is a rejection.
+    A picture's name is its path below that folder. A broken label, one without a picture and a face outside the
+    source's rules are rejections.
     """
     folder = root / source.path
     files = sorted(folder.rglob("*"))
@@ -46,8 +48,12 @@ def read_pts_folder(source: SourceConfig, root: Path) -> tuple[list[FaceSample],
             rejections.append(Rejection(str(file), None, "image missing", f"none of {expected} beside it"))
         else:
             states = np.full(len(points), PointState.VISIBLE, np.int8)
-            name = picture.relative_to(folder).as_posix()
-            samples.append(FaceSample(picture, points, states, name=name))
+            sample = FaceSample(picture, points, states, name=picture.relative_to(folder).as_posix())
+            checked = fit_to_picture(sample, source.min_visible_fraction)
+            if isinstance(checked, FaceSample):
+                samples.append(checked)
+            else:
+                rejections.append(Rejection(str(file), None, *checked))
     return samples, rejections
 
 

@@ -39,7 +39,7 @@ def draw_points(
     """
     canvas = np.ascontiguousarray(image).copy()
     drawn, visible = _select(points, states)
-    radius = _radius(points[drawn])
+    radius = _radius(points[drawn], max(canvas.shape[:2]))
     if truth is not None:
         for i in np.flatnonzero(drawn & np.isfinite(truth).all(axis=1)):
             _line(canvas, points[i], truth[i], max(1, round(radius / 2)))
@@ -47,7 +47,7 @@ def draw_points(
         _dot(canvas, points[i], radius, VISIBLE if visible[i] else OCCLUDED)
     if truth is not None:
         for point in truth[np.isfinite(truth).all(axis=1)]:
-            _dot(canvas, point, 0.65 * radius, TRUTH)
+            _dot(canvas, point, 0.7 * radius, TRUTH)
     return canvas
 
 
@@ -61,11 +61,10 @@ def _select(points: NDArray, states: NDArray | None) -> tuple[NDArray, NDArray]:
     return drawn & (states != PointState.MISSING), states == PointState.VISIBLE
 
 
-def _radius(points: NDArray) -> float:
-    """A dot of about 1/80 of the face, and never too small to see."""
-    if not len(points):
-        return 1.0
-    return max(1.2, float(np.ptp(points, axis=0).max()) / 80)
+def _radius(points: NDArray, side: int) -> float:
+    """A dot's radius, about 1/110 of the face, never too small to see; a face is at most as large as the picture."""
+    extent = float(np.ptp(points, axis=0).max()) if len(points) else 0.0
+    return max(1.2, min(extent, side) / 110)
 
 
 def _fixed(point: NDArray) -> tuple[int, int]:
@@ -75,7 +74,7 @@ def _fixed(point: NDArray) -> tuple[int, int]:
 
 
 def _dot(canvas: ByteArray, point: NDArray, radius: float, colour: tuple[int, int, int]) -> None:
-    for size, fill in ((radius + max(0.6, 0.3 * radius), _EDGE), (radius, colour)):
+    for size, fill in ((radius + max(0.5, 0.3 * radius), _EDGE), (radius, colour)):
         cv2.circle(canvas, _fixed(point), round(size * 2**_SHIFT), fill, -1, cv2.LINE_AA, _SHIFT)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -9,18 +12,24 @@ from torch.nn import functional as F
 from ..configs.schema import EltConfig
 
 
-def random_similarity(config: EltConfig, n: int, size: int, generator: torch.Generator) -> Tensor:
-    """N random similarities [N, 2, 3] on pixel indices of a square crop: rotation and zoom about its centre, a shift.
+def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """The generator of one face in one epoch, whatever batch or process it falls into."""
+    return np.random.default_rng([seed, epoch, index])
 
-    A point p moves to A p + b. Never the same for two faces of a batch.
+
+def random_similarity(config: EltConfig, size: int, generators: Sequence[np.random.Generator]) -> Tensor:
+    """Random similarities [N, 2, 3] on pixel indices of a square crop, one from each generator.
+
+    Rotation and zoom about the crop's centre, then a shift: a point p moves to A p + b.
     """
+    draws = torch.tensor(np.array([generator.random(4) for generator in generators]), dtype=torch.float32)
 
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(n, generator=generator)
+    def uniform(column: int, low: float, high: float) -> Tensor:
+        return low + (high - low) * draws[:, column]
 
-    angle = uniform(-config.rotate_rad_max, config.rotate_rad_max)
-    zoom = uniform(config.zoom_min, config.zoom_max)
-    shift = torch.stack([uniform(-config.translate_max, config.translate_max) for _ in range(2)], dim=1)
+    angle = uniform(0, -config.rotate_rad_max, config.rotate_rad_max)
+    zoom = uniform(1, config.zoom_min, config.zoom_max)
+    shift = torch.stack([uniform(axis, -config.translate_max, config.translate_max) for axis in (2, 3)], dim=1)
     cos, sin = zoom * torch.cos(angle), zoom * torch.sin(angle)
     linear = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], dim=1)
     centre = torch.full((2,), (size - 1) / 2)

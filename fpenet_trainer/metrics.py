@@ -69,9 +69,10 @@ class FaceErrors:
         """[N] mean error of each face's labelled points in percent of a length; NaN where the face lacks it."""
         return 100 * column_means(self.distances.T) / self.normalisers[normaliser]
 
-    def difficulty(self) -> Floats:
-        """[N] one NME a face to rank by: the first of `NORMALISERS` that the scheme has."""
-        return self.nme(next(name for name in NORMALISERS if name in self.normalisers))
+    @property
+    def main_normaliser(self) -> str:
+        """The one to rank faces by: the first of `NORMALISERS` that the layout has points for."""
+        return next(name for name in NORMALISERS if name in self.normalisers)
 
     def summary(self) -> dict[str, float]:
         """Every figure under a flat name, for trackers and tables. A figure that does not exist is left out.
@@ -138,9 +139,8 @@ def _normalisers(labels: Floats, labelled: NDArray, scheme: Scheme) -> dict[str,
         lengths["interpupil"] = np.linalg.norm(right_eye - left_eye, axis=1)
     low = np.where(labelled[..., None], labels, np.inf).min(axis=1)
     high = np.where(labelled[..., None], labels, -np.inf).max(axis=1)
-    extent = np.where(labelled.any(axis=1)[:, None], high, np.nan) - np.where(np.isfinite(low), low, 0)
-    lengths["diagonal"] = np.linalg.norm(extent, axis=1)
-    return {name: np.where(length > 0, length, np.nan) for name, length in lengths.items()}
+    lengths["diagonal"] = np.linalg.norm(high - low, axis=1)  # infinite where no point is labelled
+    return {name: np.where((length > 0) & np.isfinite(length), length, np.nan) for name, length in lengths.items()}
 
 
 def failure_rate(nme: Floats, limit: float) -> float:
@@ -167,7 +167,7 @@ def visibility_figures(visibility: NDArray[np.floating], states: NDArray[np.inte
     labelled = states != PointState.MISSING
     occluded = states[labelled] == PointState.OCCLUDED
     score = 1 - np.asarray(visibility, np.float64)[labelled]
-    right = (score > 0.5) == occluded
+    right = np.equal(score > 0.5, occluded)
     return {
         "visibility_accuracy": _mean(right.astype(np.float64)),
         "visibility_balanced_accuracy": (_mean(right[occluded]) + _mean(right[~occluded])) / 2,

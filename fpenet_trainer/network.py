@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ..configs.schema import ModelConfig
-from ..errors import ConfigError
 
 # The original feeds 0..255 into Glorot-initialised convolutions. Scaling inside the network trains far better, and a
 # power of two can be folded into the first convolution without changing a bit.
@@ -58,8 +57,6 @@ class Prediction(NamedTuple):
 
 def build_model(config: ModelConfig) -> RecombinatorNet:
     """The network that the `model` section describes, with fresh weights."""
-    if config.input_size % 16:
-        raise ConfigError(f"model.input_size={config.input_size}: four poolings need a multiple of 16")
     fixed = {"release": "nearest", "public": "deconv"}
     return RecombinatorNet(
         Architecture(

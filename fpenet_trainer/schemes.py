@@ -123,19 +123,25 @@ def _built_in() -> Scheme:
 def _read(path: Path) -> Scheme:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"model.scheme: there is no file {path}") from None
+    except OSError as error:
+        raise ConfigError(f"model.scheme: cannot read {path}: {error.strerror}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"model.scheme: {path} is not YAML: {str(error).replace(chr(10), ' ')}") from None
     known = {"num_keypoints", "names", "regions", "part_of", "flip", "eyes", "eye_corners"}
-    if not isinstance(data, dict) or not isinstance(data.get("num_keypoints"), int):
-        raise ConfigError(f"{path}: a keypoint scheme is a mapping with an integer num_keypoints")
+    if not isinstance(data, dict) or not isinstance(data.get("num_keypoints"), int) or data["num_keypoints"] < 1:
+        raise ConfigError(f"{path}: a keypoint scheme is a mapping with a num_keypoints of at least 1")
     if unknown := set(data) - known:
         raise ConfigError(f"{path}: unknown key {min(unknown)!r}; a keypoint scheme has {', '.join(sorted(known))}")
+    kinds = {"names": (list, dict), "regions": dict, "part_of": dict, "flip": list, "eyes": list}
+    for name, kind in kinds.items():
+        if data.get(name) is not None and not isinstance(data[name], kind):
+            raise ConfigError(f"{path}: {name} is a {'list' if kind is list else 'mapping'}, not {data[name]!r}")
     k = data["num_keypoints"]
     regions = {name: _points(value, k, f"{path}: regions.{name}") for name, value in (data.get("regions") or {}).items()}
     eyes = [_points(value, k, f"{path}: eyes") for value in data.get("eyes") or []]
     corners = _points(data.get("eye_corners") or [], k, f"{path}: eye_corners")
+    if empty := [name for name, points in regions.items() if not points]:
+        raise ConfigError(f"{path}: regions.{empty[0]} has no points; leave it out")
     if len(eyes) not in (0, 2) or len(corners) not in (0, 2):
         raise ConfigError(f"{path}: eyes are two lists of points, eye_corners two points")
     part_of = data.get("part_of") or {}
@@ -188,7 +194,7 @@ def _flip(pairs: Any, k: int, path: Path) -> tuple[int, ...] | None:
     else:
         table = list(range(k))
         for pair in pairs:
-            if not (isinstance(pair, list) and len(pair) == 2):
+            if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(p, int) for p in pair)):
                 raise ConfigError(f"{path}: flip: {pair!r} is not a pair of points")
             a, b = _points(pair, k, f"{path}: flip")
             if table[a] != a or table[b] != b:

@@ -6,7 +6,7 @@ import math
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -29,6 +29,7 @@ from .schedule import learning_rate
 from .trackers import Picture, TrackerGroup
 
 Batch = dict[str, Tensor]
+Forward = Callable[[Tensor], Any]
 AMP_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -39,13 +40,13 @@ class Task(Protocol):
     metric: str  # the metric that the best model has the lowest or highest of
     higher_is_better: bool
 
-    def step(self, model: nn.Module, batch: Batch, epoch: int) -> dict[str, Tensor]:
-        """The scalar "loss" of a batch under `model` (self.model, perhaps wrapped), and its parts."""
+    def step(self, forward: Forward, batch: Batch, epoch: int) -> dict[str, Tensor]:
+        """The scalar "loss" of a batch, and its parts. `forward` is the model in the run's precision."""
 
-    def evaluate(self, model: nn.Module, loader: DataLoader, processes: Processes) -> dict[str, float]:
+    def evaluate(self, forward: Forward, loader: DataLoader, processes: Processes) -> dict[str, float]:
         """Metrics over every sample of all ranks' loaders, the same on every rank."""
 
-    def pictures(self, model: nn.Module, loader: DataLoader, count: int) -> list[Picture]:
+    def pictures(self, forward: Forward, loader: DataLoader, processes: Processes, count: int) -> list[Picture]:
         """Some of the loader's samples with labels and predictions drawn."""
 
     def meta(self, metrics: dict[str, float]) -> ModelMeta:
@@ -144,8 +145,7 @@ class Trainer:
             last = i == len(group) - 1
             hold = nullcontext() if last or self.network is self.model else self.network.no_sync()  # type: ignore[operator]
             with hold:
-                with self._autocast():
-                    parts = self.task.step(self.network, self._to_device(batch), epoch)
+                parts = self.task.step(self._forward(self.network), self._to_device(batch), epoch)
                 self.scaler.scale(parts["loss"] / len(group)).backward()
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0) + value.detach() / len(group)
@@ -193,8 +193,9 @@ class Trainer:
         assert self.val_loader is not None
         model = self._saved_model()
         model.eval()
-        with torch.no_grad(), self._autocast():
-            metrics = self.task.evaluate(model, self.val_loader, self.processes)
+        forward = self._forward(model)
+        with torch.no_grad():
+            metrics = self.task.evaluate(forward, self.val_loader, self.processes)
         value = metrics[self.task.metric]
         better = self.state.best is None or (value > self.state.best) == self.task.higher_is_better
         if better and value != self.state.best:
@@ -210,8 +211,8 @@ class Trainer:
                 f"epoch {epoch + 1}: {self.task.metric} {value:.4f}" + (" (best so far)" if better else "")
             )
             if self.pictures:
-                with torch.no_grad(), self._autocast():
-                    drawn = self.task.pictures(model, self.val_loader, self.pictures)
+                with torch.no_grad():
+                    drawn = self.task.pictures(forward, self.val_loader, self.processes, self.pictures)
                 self.trackers.pictures("predictions", drawn, self.state.step)
         return metrics
 
@@ -248,9 +249,15 @@ class Trainer:
             kpi=metrics,
         )
 
-    def _autocast(self) -> Any:
+    def _forward(self, network: nn.Module) -> Forward:
+        """The network in the run's precision. Losses and metrics, outside it, stay float32."""
         amp = AMP_TYPES[self.config.precision]
-        return torch.autocast(self.processes.device.type, dtype=amp, enabled=amp is not torch.float32)
+
+        def forward(images: Tensor) -> Any:
+            with torch.autocast(self.processes.device.type, dtype=amp, enabled=amp is not torch.float32):
+                return network(images)
+
+        return forward
 
     def _to_device(self, batch: Batch) -> Batch:
         return {name: value.to(self.processes.device, non_blocking=True) for name, value in batch.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise TrainingError(
             f"cannot write {path}: {error.strerror or error}. What stood there before is intact; make room and run "
             "the same command again to go on"
@@ -90,7 +92,7 @@ def load_model(path: str | Path) -> tuple[dict[str, Tensor], ModelMeta]:
         if data.pop("format") > FORMAT_VERSION:
             raise ModelFileError(f"{path} was written by a newer facetrain: update with pip install -U facetrain")
         meta = ModelMeta(**data)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: its metadata cannot be read ({error}); the file is damaged") from None
     weights = _open(path, lambda file: {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     return {name: t.float() if t.is_floating_point() else t for name, t in weights.items()}, meta

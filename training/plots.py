@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Curve = tuple[Sequence[float], Sequence[float]]
 
-# Okabe and Ito's colours for colour-blind readers, those that stand out on white and on near-black.
+# After Okabe and Ito, for colour-blind readers. In SVG they become the page's --c0 to --c5, which a dark page lightens.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _DASHES = ("-", "--", ":")
 _INK = "#14161a"  # replaced in SVG by the page's own text colour
@@ -33,14 +33,18 @@ _WIDTH = 4.8
 def curves(
     series: Mapping[str, Curve], xlabel: str, ylabel: str, *, log: bool = False, low: float | None = None
 ) -> Figure:
-    """One line for each (x, y) of `series`; `log`: logarithmic y; `low`: lower end of the y axis."""
+    """One line for each (x, y) of `series`; `low`: lower end of the y axis.
+
+    `log` makes y logarithmic where that shows more: all values are positive and span a factor of 5.
+    """
     figure, axes = _axes(3.0)
     for i, (name, (x, y)) in enumerate(series.items()):
         marker = "o" if len(x) < 3 else None  # a line through one point is invisible
         axes.plot(x, y, _DASHES[i // len(COLOURS) % len(_DASHES)], color=COLOURS[i % len(COLOURS)], label=name,
                   marker=marker, linewidth=1.4)  # fmt: skip
-    if log:
-        axes.set_yscale("log")
+    values = np.concatenate([np.asarray(y, np.float64) for _, y in series.values()])
+    if log and values.min() > 0 and values.max() > 5 * values.min():
+        _log_scale(axes)
     elif low is not None:
         axes.set_ylim(bottom=low)
     axes.set(xlabel=xlabel, ylabel=ylabel)
@@ -56,7 +60,7 @@ def bars(values: Mapping[str, Mapping[str, float]], xlabel: str) -> Figure:
     for i, (label, series) in enumerate(values.items()):
         place = np.arange(len(names)) + (i - (len(values) - 1) / 2) * thickness
         drawn = axes.barh(place, [series.get(name, np.nan) for name in names], thickness, color=COLOURS[i], label=label)
-        numbers = [f"{v:.3g}" if np.isfinite(v := series.get(name, np.nan)) else "" for name in names]
+        numbers = [f"{v:#.3g}" if np.isfinite(v := series.get(name, np.nan)) else "" for name in names]
         axes.bar_label(drawn, numbers, padding=2, fontsize=7.5, color=_INK)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
@@ -94,17 +98,17 @@ def circles(centres: NDArray[np.floating], radii: NDArray[np.floating], labels: 
     """Circles [M] at the points [M, 2], to scale, y downwards; a radius that is not finite draws a cross."""
     from matplotlib.patches import Circle
 
-    figure, axes = _axes(_WIDTH)
+    figure, axes = _axes(0.92 * _WIDTH)
     known = np.isfinite(radii)
     for centre, radius in zip(centres[known], radii[known], strict=True):
-        axes.add_patch(Circle((centre[0], centre[1]), radius, facecolor=COLOURS[0] + "55", edgecolor=COLOURS[0]))
+        axes.add_patch(Circle((centre[0], centre[1]), radius, facecolor=COLOURS[0] + "33", edgecolor=COLOURS[0]))
     axes.plot(*centres[known].T, ".", color=COLOURS[0], markersize=2)
     axes.plot(*centres[~known].T, "x", color=_INK, markersize=4)
-    for centre, radius, label in zip(centres, np.where(known, radii, 0), labels, strict=False):
-        axes.annotate(label, centre, (0, 3 + 60 * 0 * radius), textcoords="offset points", ha="center", fontsize=6,
-                      color=_INK)  # fmt: skip
+    tops = centres - np.stack([np.zeros(len(radii)), np.where(known, radii, 0)], axis=1)
+    for top, label in zip(tops, labels, strict=False):
+        axes.annotate(label, top, (0, 0.5), textcoords="offset points", ha="center", fontsize=5.5, color=_INK)
     axes.set_aspect("equal")
-    axes.margins(0.08)
+    axes.margins(0.03)
     axes.invert_yaxis()
     axes.axis("off")
     return figure
@@ -126,6 +130,8 @@ def to_svg(figure: Figure) -> str:
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*pt"', r"\1", svg, count=1)
     svg = re.sub(r"font: [^;\"]*?(\d[\d.]*px)[^;\"]*", r"font: \1 system-ui, sans-serif", svg)
+    for i, colour in enumerate(COLOURS):
+        svg = svg.replace(colour, f"var(--c{i})")
     return svg.replace(_INK, "currentColor").replace(_FAINT, "var(--line)")
 
 
@@ -148,6 +154,17 @@ def _axes(height: float) -> tuple[Figure, Axes]:
     axes.grid(color=_FAINT, linewidth=0.5, alpha=0.6)
     axes.set_axisbelow(True)
     return figure, axes
+
+
+def _log_scale(axes: Axes) -> None:
+    """Logarithmic y with plain numbers at 1, 2 and 5: a loss that falls to a fifth may pass no power of ten."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,), numticks=20))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
 
 
 def _legend(axes: Axes, count: int) -> None:

@@ -1,16 +1,16 @@
 """One self-contained `report.html`: facts, tables, figures and pictures, with nothing to fetch and no script.
 
-Knows no keypoints and no boxes: a trainer hands over `Section`s. `read_log` and `curve_section` turn a run's
-`metrics.jsonl` into curves.
+Knows no keypoints and no boxes: a trainer hands over `Section`s.
 """
 
 from __future__ import annotations
 
 import base64
-import json
+import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -19,18 +19,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import __version__
 from . import plots
+from .model_file import write_atomic
+from .report_style import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Plot
 
 
+Row = Sequence[str | float]
+
+
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under a header; numbers are aligned right and shown with 4 digits, NaN as a dash."""
+    """Rows of cells under a header; numbers are aligned right and shown as `number` has it."""
 
     header: Sequence[str]
-    rows: Sequence[Sequence[str | float]]
+    rows: Sequence[Row]
     caption: str
 
 
@@ -77,41 +83,33 @@ class CurveGroup:
 
 
 def write_report(path: Path, title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> None:
-    """Writes the page, replacing an older one in a single step."""
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    """Writes the page; `facts` stand at its head, each section below has an entry in the table of contents."""
     contents = "".join(f'<li><a href="#s{i}">{escape(s.title)}</a></li>' for i, s in enumerate(sections))
     page = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta name="color-scheme" content="light dark">\n<title>{escape(title)}</title>\n'
-        f"<style>\n{style}</style>\n</head>\n<body>\n<header><h1>{escape(title)}</h1></header>\n"
+        f"<style>\n{STYLE}</style>\n</head>\n<body>\n<header><h1>{escape(title)}</h1></header>\n"
         f"<nav><ul>{contents}</ul></nav>\n<main>\n{_facts(facts)}"
         + "".join(_section(i, section) for i, section in enumerate(sections))
         + "</main>\n</body>\n</html>\n"
     )
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    write_atomic(path, page.encode())
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl` in order of their step.
-
-    A run that was killed may end in half a line, which is left out. One that was resumed writes some steps again: the
-    later line of a kind and step counts.
-    """
-    lines: dict[tuple[str, int], dict[str, Any]] = {}
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-            lines[line["kind"], line["step"]] = line
-        except (json.JSONDecodeError, KeyError, TypeError):
-            continue
-    return sorted(lines.values(), key=lambda line: line["step"])
+def number(value: float) -> str:
+    """As tables show it: a count as it is, anything else with 4 digits, NaN as a dash."""
+    if not np.isfinite(value):
+        return "\N{EN DASH}"
+    return str(value) if isinstance(value, int) else f"{value:#.4g}".rstrip(".")
 
 
 def curve_section(title: str, log: Sequence[Mapping[str, Any]], groups: Sequence[CurveGroup]) -> Section:
-    """A plot for every group that has anything to show, over the epoch."""
+    """A plot over the step for every group that has anything to show.
+
+    Args:
+        log: the records of `metrics.jsonl`: {"kind", "step", "epoch", metric: value, ...}.
+    """
     blocks = []
     for group in groups:
         series: dict[str, tuple[list[float], list[float]]] = {}
@@ -121,10 +119,10 @@ def curve_section(title: str, log: Sequence[Mapping[str, Any]], groups: Sequence
             for name, value in line.items():
                 if name not in ("kind", "step", "epoch") and re.fullmatch(group.metrics, name) and _finite(value):
                     x, y = series.setdefault(name, ([], []))
-                    x.append(line["epoch"])
+                    x.append(line["step"])
                     y.append(value)
         if series:
-            plot = plots.curves(series, "epoch", group.ylabel, log=group.log, low=group.low)
+            plot = plots.curves(series, "optimiser step", group.ylabel, log=group.log, low=group.low)
             blocks.append(Figure(plot, group.caption))
     return Section(title, blocks or ["Nothing was logged."])
 
@@ -138,7 +136,7 @@ def _facts(facts: Mapping[str, str]) -> str:
     return f'<dl class="facts">\n{rows}</dl>\n'
 
 
-def _section(number: int, section: Section) -> str:
+def _section(index: int, section: Section) -> str:
     blocks, figures = [], []
     for block in section.blocks:
         if isinstance(block, Figure):
@@ -149,7 +147,7 @@ def _section(number: int, section: Section) -> str:
         blocks.append(f"<p>{escape(block)}</p>\n" if isinstance(block, str) else _table(block)
                       if isinstance(block, Table) else _pictures(block))  # fmt: skip
     blocks += _grid(figures)
-    return f'<section id="s{number}">\n<h2>{escape(section.title)}</h2>\n{"".join(blocks)}</section>\n'
+    return f'<section id="s{index}">\n<h2>{escape(section.title)}</h2>\n{"".join(blocks)}</section>\n'
 
 
 def _grid(figures: Sequence[str]) -> list[str]:
@@ -164,7 +162,11 @@ def _figure(figure: Figure) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.header)
+    numeric = [any(not isinstance(row[i], str) for row in table.rows) for i in range(len(table.header))]
+    head = "".join(
+        f'<th scope="col"{" class=number" * is_number}>{escape(name)}</th>'
+        for name, is_number in zip(table.header, numeric, strict=True)
+    )
     rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in table.rows)
     return (
         f'<figure class="table">\n<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
@@ -173,11 +175,7 @@ def _table(table: Table) -> str:
 
 
 def _cell(value: str | float) -> str:
-    if isinstance(value, str):
-        return f"<td>{escape(value)}</td>"
-    if not np.isfinite(value):
-        return '<td class="number">&ndash;</td>'
-    return f'<td class="number">{value if isinstance(value, int) else f"{value:#.4g}"}</td>'
+    return f"<td>{escape(value)}</td>" if isinstance(value, str) else f'<td class="number">{number(value)}</td>'
 
 
 def _pictures(block: Pictures) -> str:
@@ -186,7 +184,8 @@ def _pictures(block: Pictures) -> str:
         f'height="{picture.shape[0]}"><figcaption>{escape(text)}</figcaption></figure>\n'
         for picture, text in block.pictures
     )
-    return f'<figure>\n<div class="pictures">\n{items}</div>\n<figcaption>{escape(block.caption)}</figcaption>\n</figure>\n'
+    caption = f"<figcaption>{escape(block.caption)}</figcaption>"
+    return f'<figure>\n<div class="pictures">\n{items}</div>\n{caption}\n</figure>\n'
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> str:
@@ -196,3 +195,17 @@ def _jpeg(picture: NDArray[np.uint8]) -> str:
     # Full colour resolution, or thin coloured lines smear.
     Image.fromarray(picture).save(data, "JPEG", quality=88, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
+
+
+def machine_facts(device: str) -> dict[str, str]:
+    """Which machine and versions a result was made with."""
+    import torch
+
+    name = (
+        torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or platform.machine()
+    )
+    return {
+        "Device": f"{device} ({name})",
+        "Versions": f"facetrain {__version__}, PyTorch {torch.__version__}, Python {platform.python_version()}",
+        "Written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+    }

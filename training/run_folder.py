@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,15 @@ class RunFolder:
 
     def finished(self) -> bool:
         """Whether the newest status is SUCCESS."""
-        lines = self._status.read_text(encoding="utf-8").splitlines() if self._status.exists() else []
-        return bool(lines) and json.loads(lines[-1]).get("status") == "SUCCESS"
+        records = _json_lines(self._status)
+        return bool(records) and records[-1].get("status") == "SUCCESS"
+
+    def refuse_finished(self, overwrite: bool) -> None:
+        """Raises ConfigError when a finished run stands here and is not to be overwritten."""
+        if self.finished() and not overwrite:
+            raise ConfigError(
+                f"results_dir={self.path} holds a finished run: choose another folder, or delete it with overwrite=true"
+            )
 
     def begin(self, config: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
         """Makes the folder ready for a run with this config and says whether it goes on with an earlier one.
@@ -43,10 +51,7 @@ class RunFolder:
         Raises:
             ConfigError: a finished run stands there and `overwrite` is off, or an unfinished one had another config.
         """
-        if self.finished() and not overwrite:
-            raise ConfigError(
-                f"results_dir={self.path} holds a finished run: choose another folder, or delete it with overwrite=true"
-            )
+        self.refuse_finished(overwrite)
         goes_on = resume and not overwrite and self.resume_state.exists()
         if goes_on:
             self._check_same(config)
@@ -76,16 +81,8 @@ class RunFolder:
             file.write(json.dumps(dict(record)) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a last line that a killed process left half written is passed over."""
-        if not self._metrics.exists():
-            return []
-        records = []
-        for line in self._metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                continue
-        return records
+        """The lines of metrics.jsonl."""
+        return _json_lines(self._metrics)
 
     def forget_after(self, step: int) -> None:
         """Drops the metrics of steps that a resumed run takes again."""
@@ -106,6 +103,15 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self._status, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a file; a line that a killed process left half written is passed over."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        with suppress(ValueError):
+            records.append(json.loads(line))
+    return records
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

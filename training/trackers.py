@@ -11,6 +11,7 @@ import importlib
 import json
 import logging
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -172,6 +173,7 @@ class WandbTracker:
             if self.mode == "offline":
                 raise
             log.warning("W&B cannot be reached, so this run is tracked offline: %s", error)
+            self.wandb.teardown()  # the attempt still holds the run's id
             self.run = self._init("offline", config)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
@@ -208,7 +210,8 @@ class WandbTracker:
             disable_code=True,
             disable_git=True,
             x_save_requirements=False,
-            x_disable_machine_info=True,  # host, user and command line; it also asks a cloud's metadata address
+            host="",
+            x_disable_machine_info=True,  # system and hardware; it also asks a cloud's metadata address
             init_timeout=self.ONLINE_TIMEOUT_S,
             finish_timeout=self.ONLINE_TIMEOUT_S,
         )
@@ -227,7 +230,7 @@ class WandbTracker:
     def _run_id(self) -> str:
         file = self.run_dir / "wandb_id"
         if not file.exists():
-            file.write_text(self.wandb.util.generate_id() + "\n", encoding="ascii")
+            file.write_text(secrets.token_hex(4) + "\n", encoding="ascii")
         return file.read_text(encoding="ascii").strip()
 
 

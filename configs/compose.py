@@ -1,0 +1,242 @@
+"""Specs: schema, then YAML groups, then the user's file, then `key=value`. Imports Hydra, never torch."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from ..errors import ConfigError
+
+HERE = Path(__file__).parent
+Spec = TypeVar("Spec")
+
+
+def load_spec(schema: type[Spec], overrides: Sequence[str], spec_file: str | None = None) -> Spec:
+    """The spec that a command line describes, checked against `schema`.
+
+    Args:
+        schema: dataclass of the verb.
+        overrides: Hydra's `key=value` and `group=name`, such as `data=pts_300w train.epochs=60`.
+        spec_file: a YAML file merged over the defaults and under the overrides. Its `defaults` list, if it has one,
+            chooses groups: `defaults: [{data: pts_300w}]`.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one), a wrong type, or a value out of its range.
+    """
+    from_file, file_groups = _read_spec_file(spec_file)
+    parsed = parse_overrides(overrides)
+    for override in parsed:
+        if override.is_sweep_override():
+            raise ConfigError(f"{override.input_line!r} lists several values: -m runs each, quotes make them one")
+    groups = {**file_groups, **{o.key_or_group: str(o.value()) for o in parsed if _is_group(o.key_or_group)}}
+    config = _compose(schema, groups)
+    _merge(config, from_file, schema, f"{spec_file}: ")
+    for override in parsed:
+        if not _is_group(override.key_or_group):
+            _merge(config, _nested(override.key_or_group, override.value()), schema, "")
+    try:
+        spec = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_first_line(error)) from None
+    assert isinstance(spec, schema)
+    _check_ranges(spec, "")
+    return spec
+
+
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
+    """Hydra's overrides, parsed. Raises ConfigError on one that is none."""
+    parsed = []
+    for text in overrides:
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException as error:
+            reason = _first_line(error.__cause__ or error)
+            raise ConfigError(f"{text!r} is not key=value ({reason}); quote values that hold spaces or commas") from None
+        if override.is_delete() or override.is_add():
+            raise ConfigError(f"{text!r}: write key=value; keys are neither added nor removed")
+        parsed.append(override)
+    return parsed
+
+
+def grid(overrides: Sequence[str]) -> list[list[str]]:
+    """Every combination of the overrides' sweeps (`lr=1e-3,3e-3`, `range(1,4)`), one list of overrides each."""
+    combinations: list[list[str]] = [[]]
+    for override in parse_overrides(overrides):
+        key = override.get_key_element()
+        choices = list(override.sweep_string_iterator()) if override.is_sweep_override() else [None]
+        texts = [override.input_line if choice is None else f"{key}={choice}" for choice in choices]
+        combinations = [done + [str(text)] for done in combinations for text in texts]
+    return combinations
+
+
+def commented(schema: type, indent: str = "") -> Iterator[str]:
+    """A complete spec in YAML: every key with its default, meaning and accepted values."""
+    hints = get_type_hints(schema)
+    for item in fields(schema):
+        kind = hints[item.name]
+        if is_dataclass(kind) and isinstance(kind, type):
+            yield f"{indent}{item.name}:  # {(kind.__doc__ or '').splitlines()[0]}"
+            yield from commented(kind, indent + "  ")
+            continue
+        default = item.default_factory() if callable(item.default_factory) else item.default  # type: ignore[misc]
+        value = yaml.safe_dump(default, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+        yield f"{indent}{item.name}: {value}  # {item.metadata['help']}{_accepted(item.metadata)}"
+        if get_args(kind) and is_dataclass(get_args(kind)[-1]):
+            yield f"{indent}  # each one:"
+            yield from (f"{indent}  # {line}" for line in commented(get_args(kind)[-1]))
+
+
+def words(schema: type) -> list[str]:
+    """What shells complete: `group=name` for every group, and `key=` for every key that holds a value."""
+    groups = [f"{path.parent.name}={path.stem}" for path in sorted(HERE.glob("*/*.yaml"))]
+    keys = list(_all_keys(schema))
+    return groups + [f"{key}=" for key in keys if not any(other.startswith(key + ".") for other in keys)]
+
+
+def to_plain(spec: Any) -> dict[str, Any]:
+    """The spec as plain dicts, lists and values, as files keep it."""
+    plain = OmegaConf.to_container(OmegaConf.structured(spec))
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _compose(schema: type, groups: dict[str, str]) -> Any:
+    """The schema's defaults with the chosen YAML groups."""
+    for group, name in groups.items():
+        choices = sorted(p.stem for p in (HERE / group).glob("*.yaml"))
+        if name not in choices:
+            raise ConfigError(f"{group}={name}: there is no such {group}{_nearest(name, choices)}")
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(HERE), version_base="1.3"):
+        try:
+            content = OmegaConf.to_container(compose(None, [f"+{group}={name}" for group, name in groups.items()]))
+        except HydraException as error:
+            raise ConfigError(_explain(error.__cause__ or error, schema, "")) from None
+    assert isinstance(content, dict)
+    hints = get_type_hints(schema)
+    # Data groups also say how many points to train. A verb whose `model` is a file takes only the data from them.
+    fitting = {
+        str(key): value
+        for key, value in content.items()
+        if not isinstance(value, dict) or key not in hints or is_dataclass(hints[key])
+    }
+    config = OmegaConf.structured(schema)
+    _merge(config, fitting, schema, " ".join(f"{group}={name}" for group, name in groups.items()) + ": ")
+    return config
+
+
+def _is_group(name: str) -> bool:
+    return "." not in name and (HERE / name).is_dir() and not name.startswith("_")
+
+
+def _read_spec_file(path: str | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """The content of a user's spec and the groups that it chooses."""
+    if path is None:
+        return {}, {}
+    try:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
+    except OSError as error:
+        raise ConfigError(f"cannot read the spec {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: a spec is a mapping of keys; `fpenet default-spec` prints one")
+    defaults = content.pop("defaults", [])
+    if not all(isinstance(item, dict) and len(item) == 1 for item in defaults):
+        raise ConfigError(f"{path}: defaults is a list of `group: name`, such as `- data: pts_300w`")
+    return content, {group: str(name) for item in defaults for group, name in item.items()}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 1e-3 as a word; people who write specs mean a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?([eE][-+]?\d+)$|^[-+]?\.inf$|^\.nan$"),
+    list("-+0123456789."),
+)
+
+
+def _nested(dotted: str, value: Any) -> dict[str, Any]:
+    for part in reversed(dotted.split(".")):
+        value = {part: value}
+    return value  # type: ignore[no-any-return]
+
+
+def _merge(config: Any, content: dict[str, Any], schema: type, where: str) -> None:
+    try:
+        config.merge_with(content)
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        raise ConfigError(where + _explain(error, schema, next(iter(content), ""))) from None
+
+
+def _explain(error: BaseException, schema: type, top: str) -> str:
+    """One line: the key and the nearest known one, or what its value must be."""
+    key = getattr(error, "full_key", None) or top
+    owner, name = getattr(error, "object_type", None), str(getattr(error, "key", ""))
+    if isinstance(error, (ConfigKeyError, ConfigAttributeError)) and is_dataclass(owner):
+        elsewhere = [path for path in _all_keys(schema) if path.rsplit(".", 1)[-1] == name]
+        siblings = list(get_type_hints(owner))
+        return f"unknown key {key!r}" + (f"; did you mean {elsewhere[0]}?" if elsewhere else _nearest(name, siblings))
+    return f"{key}: {_first_line(error)}"
+
+
+def _all_keys(schema: Any, prefix: str = "") -> Iterator[str]:
+    for name, kind in get_type_hints(schema).items():
+        yield prefix + name
+        if is_dataclass(kind):
+            yield from _all_keys(kind, f"{prefix}{name}.")
+
+
+def _nearest(name: str, choices: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}? Accepted: {', '.join(choices)}" if close else f"; accepted: {', '.join(choices)}"
+
+
+def _check_ranges(spec: Any, prefix: str) -> None:
+    for item in fields(spec):
+        value, name = getattr(spec, item.name), prefix + item.name
+        if is_dataclass(value):
+            _check_ranges(value, name + ".")
+            continue
+        for i, element in enumerate(value if isinstance(value, list) else []):
+            if is_dataclass(element):
+                _check_ranges(element, f"{name}[{i}].")
+        low, high, choices = (item.metadata.get(limit) for limit in ("low", "high", "choices"))
+        wrong = choices is not None and value not in choices
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            wrong |= not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high)
+        if wrong:
+            raise ConfigError(f"{name}={value} is not accepted{_accepted(item.metadata)}")
+
+
+def _accepted(metadata: Any) -> str:
+    """The accepted values in words, for messages and comments."""
+    low, high, choices = metadata["low"], metadata["high"], metadata["choices"]
+    if choices:
+        return f" [{' | '.join(choices)}]"
+    if low is not None and high is not None:
+        return f" [{low:g} to {high:g}]"
+    if low is not None:
+        return f" [at least {low:g}]"
+    return ""
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
+

@@ -1,0 +1,210 @@
+"""The sources of a spec as lists of faces: read, checked, split, freed of duplicates."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+
+import numpy as np
+
+from ..configs.schema import DataConfig, SourceConfig
+from ..errors import ConfigError, DataError
+from .duplicates import drop_duplicates
+from .fpenet_json import read_fpenet_json
+from .preprocessing import Preprocessing
+from .pts import read_pts_folder
+from .sample import FaceSample, Rejection
+from .split import split_samples
+
+DRAWN = 1000  # faces of a synthetic source whose count is 0
+PREFIXES = (68, 80, 104)  # each of these layouts begins with the one before
+EXPECTED = {
+    "pts": "a folder of pictures, each with a .pts file of the same name beside it",
+    "fpenet_json": "an FPENet label file, or a folder of them",
+    "synthetic": "nothing: its faces are drawn",
+}
+
+
+@dataclass(frozen=True)
+class FaceSets:
+    """What a spec's `data` comes to. `notes` are sentences worth showing before training begins."""
+
+    train: list[FaceSample]
+    val: list[FaceSample]
+    test: list[FaceSample]
+    rejections: list[Rejection]
+    notes: list[str]
+
+
+def read_sets(data: DataConfig, num_keypoints: int, source_points: list[int], preprocessing: Preprocessing) -> FaceSets:
+    """The faces of a spec. Training faces that occur again in training, validation or test are left out before a
+    validation part is taken, so that this part repeats nothing either.
+
+    Raises ConfigError and DataError naming the key, the path and the remedy.
+    """
+    root = Path(data.root)
+    sets: dict[str, list[FaceSample]] = {}
+    rejections: list[Rejection] = []
+    notes: list[str] = []
+    for part in ("train", "val", "test"):
+        sets[part] = []
+        for number, source in enumerate(getattr(data, part)):
+            key = f"data.{part}[{number}]"
+            samples, left_out = read_source(source, root, num_keypoints, source_points, key)
+            sets[part] += samples
+            rejections += left_out
+            notes += _unlabelled_points(samples, key)
+    train, val, test = sets["train"], sets["val"], sets["test"]
+    if train and data.drop_duplicates:
+        train, duplicates = drop_duplicates(train, [*test, *val], preprocessing)
+        rejections += duplicates
+        if duplicates:
+            notes.append(f"{len(duplicates)} training faces left out as duplicates (data.drop_duplicates)")
+    if train and not data.val:
+        train, val = split_samples(train, data.split, root)
+    return FaceSets(train, val, test, rejections, notes)
+
+
+def read_source(
+    source: SourceConfig, root: Path, num_keypoints: int, source_points: list[int], key: str = "source"
+) -> tuple[list[FaceSample], list[Rejection]]:
+    """The faces of one source, in the order of their names, and the labels that were left out.
+
+    Args:
+        source: what to read; `key` is its place in the spec, for messages.
+        root: folder that its paths start from.
+        num_keypoints: K of every face.
+        source_points: rows to take where the labels have more points than K.
+
+    Raises DataError when the path does not exist, when nothing can be used, and when the layouts do not fit.
+    """
+    if source.format == "synthetic":
+        from .synthetic import draw_faces
+
+        samples = draw_faces(source.count or DRAWN, source.seed, num_keypoints)
+        rejections: list[Rejection] = []
+    else:
+        path = _existing(source, root, key)
+        if source.format == "pts":
+            samples, rejections = read_pts_folder(source, root)
+        else:
+            samples, rejections = read_fpenet_json(source, root, num_keypoints)
+        if not samples:
+            raise DataError(_nothing(source, path, rejections, key))
+        samples = [_take_points(sample, num_keypoints, source_points, key) for sample in samples]
+        samples = _draw(sorted(samples, key=lambda sample: sample.name), source)
+    return _with_settings(samples, source, key), rejections
+
+
+def _existing(source: SourceConfig, root: Path, key: str) -> Path:
+    """The source's path. Raises DataError with the nearest that there is."""
+    if not source.path:
+        raise ConfigError(f"{key}.path is empty; format={source.format} expects {EXPECTED[source.format]}")
+    for name, value in (("path", source.path), ("image_root", source.image_root)):
+        path = root / value
+        if value and not path.exists():
+            raise DataError(f"{key}.{name}={value}: {path} does not exist{_nearest(path)}")
+    path = root / source.path
+    if source.format == "pts" and not path.is_dir():
+        raise DataError(f"{key}.path={source.path}: {path} is a file; format=pts expects {EXPECTED['pts']}")
+    return path
+
+
+def _nearest(path: Path) -> str:
+    parent = path.parent
+    missing = path.name
+    while not parent.is_dir() and parent != parent.parent:
+        parent, missing = parent.parent, parent.name
+    siblings = sorted(child.name for child in parent.iterdir()) if parent.is_dir() else []
+    close = difflib.get_close_matches(missing, siblings, n=1, cutoff=0.0)
+    return f"; nearest in {parent}: {close[0]}" if close else f"; {parent} is empty"
+
+
+def _nothing(source: SourceConfig, path: Path, rejections: list[Rejection], key: str) -> str:
+    lines = [f"{key}.path={source.path}: no usable face in {path}; expected {EXPECTED[source.format]}"]
+    if rejections:
+        lines.append(f"{len(rejections)} rejected: {count_reasons(rejections)}; such as")
+        lines += [f"  {rejection}" for rejection in rejections[:3]]
+    return "\n".join(lines)
+
+
+def count_reasons(rejections: Iterable[Rejection]) -> str:
+    """'12 image missing, 3 broken label': the reasons by how often they occur."""
+    counts = Counter(rejection.reason for rejection in rejections)
+    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+
+
+def _take_points(sample: FaceSample, num_keypoints: int, source_points: list[int], key: str) -> FaceSample:
+    """The sample with K points. Of 68, 80 and 104 points the larger layouts begin with the smaller ones, so that
+    there the first K are taken without being asked for, as TAO does."""
+    found = sample.num_keypoints
+    if found == num_keypoints:
+        return sample
+    if source_points and max(source_points) < found:
+        rows = list(source_points)
+    elif num_keypoints in PREFIXES and found in PREFIXES and found > num_keypoints:
+        rows = list(range(num_keypoints))
+    else:
+        remedy = f"set model.num_keypoints={found}"
+        if found > num_keypoints:
+            remedy += f", or model.source_points to the {num_keypoints} of 0..{found - 1} to keep"
+        raise DataError(f"{key}: {sample.name} has {found} points, model.num_keypoints={num_keypoints}; {remedy}")
+    return replace(sample, points=sample.points[rows], states=sample.states[rows])
+
+
+def _draw(samples: list[FaceSample], source: SourceConfig) -> list[FaceSample]:
+    """`count` of the faces, at random but in order; all where there are no more."""
+    if not 0 < source.count < len(samples):
+        return samples
+    chosen = np.random.default_rng(source.seed % 2**64).permutation(len(samples))[: source.count]
+    return [samples[index] for index in sorted(chosen)]
+
+
+def _with_settings(samples: list[FaceSample], source: SourceConfig, key: str) -> list[FaceSample]:
+    """The faces with what the spec says of their source."""
+    name = source.name or PurePath(source.path.removesuffix(".json")).name or source.format
+    pattern = _subject_pattern(source, key)
+    result = []
+    for sample in samples:
+        found = pattern and (pattern.search(PurePath(sample.name).name) or pattern.search(sample.name))
+        result.append(
+            replace(
+                sample,
+                source=name,
+                subject=found[1] if found else sample.subject,
+                labelled=source.labelled,
+                weight=source.weight,
+                mask_occluded=source.mask_occluded,
+            )
+        )
+    if pattern and not any(sample.subject for sample in result):
+        example = result[0].name
+        raise ConfigError(f"{key}.subject_pattern={source.subject_pattern!r} fits no file name, such as {example!r}")
+    return result
+
+
+def _subject_pattern(source: SourceConfig, key: str) -> re.Pattern[str] | None:
+    if not source.subject_pattern:
+        return None
+    try:
+        pattern = re.compile(source.subject_pattern)
+    except re.error as error:
+        raise ConfigError(
+            f"{key}.subject_pattern={source.subject_pattern!r} is no regular expression: {error}"
+        ) from error
+    if pattern.groups < 1:
+        raise ConfigError(f"{key}.subject_pattern={source.subject_pattern!r} has no group (...) for the subject")
+    return pattern
+
+
+def _unlabelled_points(samples: list[FaceSample], key: str) -> list[str]:
+    """A note where some keypoint has no label in any face: it would not be learnt from this source."""
+    labelled = [sample.states > 0 for sample in samples if sample.labelled]
+    if not labelled or (absent := np.flatnonzero(~np.any(labelled, axis=0))).size == 0:
+        return []
+    numbers = ", ".join(f"P{index + 1}" for index in absent[:8]) + (", ..." if absent.size > 8 else "")
+    return [f"{key}: {absent.size} keypoints have no label in any face ({numbers})"]
