@@ -189,10 +189,11 @@ def _usage(program: str, verbs: dict[str, Verb]) -> str:
 def _verb_usage(program: str, name: str, verb: Verb) -> str:
     from .configs import compose, schema
 
-    groups = sorted(p for p in Path(compose.__file__).parent.iterdir() if p.is_dir() and any(p.glob("*.yaml")))
-    lines = [f"{program} {name}: {verb.help}", "", "groups:"]
-    lines += [f"  {group.name}=" + "|".join(sorted(p.stem for p in group.glob("*.yaml"))) for group in groups]
-    return "\n".join([*lines, "", "keys:", *compose.commented(getattr(schema, verb.schema), "  ")])
+    kind = getattr(schema, verb.schema)
+    lines = [f"{program} {name}: {verb.help}", ""]
+    if groups := compose.offered_groups(kind):
+        lines += ["groups:", *[f"  {group}=" + "|".join(names) for group, names in groups.items()], ""]
+    return "\n".join([*lines, "keys:", *compose.commented(kind, "  ")])
 
 
 def _completion(program: str, verbs: dict[str, Verb]) -> str:
@@ -213,7 +214,7 @@ def _completion(program: str, verbs: dict[str, Verb]) -> str:
             *[case.replace("    ", "    *:", 1) for case in cases],
             "  esac",
             '  COMPREPLY=($(compgen -W "$words" -- "$current"))',
-            '  [[ "${COMPREPLY[0]}" == *= ]] && compopt -o nospace',
+            '  [[ "${COMPREPLY[0]}" == *= ]] && compopt -o nospace 2>/dev/null',
             "}",
             f"COMP_WORDBREAKS=${{COMP_WORDBREAKS//=/}}; complete -o default -F _{program} {program}",
         ]

@@ -100,9 +100,19 @@ def commented(schema: type, indent: str = "") -> Iterator[str]:
             yield from (f"{indent}  # {line}" for line in commented(get_args(kind)[-1]))
 
 
+def offered_groups(schema: type) -> dict[str, list[str]]:
+    """The YAML groups that fit a verb, and the names in each: those of its own sections, and of training all."""
+    hints = get_type_hints(schema)
+    names: dict[str, list[str]] = {}
+    for path in sorted(HERE.glob("*/*.yaml")):
+        if path.parent.name in hints or "train" in hints:
+            names.setdefault(path.parent.name, []).append(path.stem)
+    return names
+
+
 def words(schema: type) -> list[str]:
-    """What shells complete: `group=name` for every group, and `key=` for every key that holds a value."""
-    groups = [f"{path.parent.name}={path.stem}" for path in sorted(HERE.glob("*/*.yaml"))]
+    """What shells complete: `group=name` for every group that fits, and `key=` for every key that holds a value."""
+    groups = [f"{group}={name}" for group, names in offered_groups(schema).items() for name in names]
     keys = list(_all_keys(schema))
     return groups + [f"{key}=" for key in keys if not any(other.startswith(key + ".") for other in keys)]
 
@@ -120,6 +130,8 @@ def _compose(schema: type, groups: dict[str, str]) -> Any:
         choices = sorted(p.stem for p in (HERE / group).glob("*.yaml"))
         if name not in choices:
             raise ConfigError(f"{group}={name}: there is no such {group}{_nearest(name, choices)}")
+    if not groups:
+        return OmegaConf.structured(schema)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(HERE), version_base="1.3"):
         try:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .face_template import CELLS_S, CELLS_Y, Array, grid_place
-from .sample import FloatArray
 
 SAMPLES = 7  # dots along each side of a cell of the surface grid
 HEIGHT, WIDTH = CELLS_Y * SAMPLES, CELLS_S * SAMPLES
@@ -17,10 +16,9 @@ UNIT = 98.0  # dots a unit of length near the nose
 _SHIFT = 4  # fractional bits of OpenCV's polygon coordinates
 
 Part = tuple[slice, slice]
-Mask = FloatArray
 
 
-def _noise(blur_s: float, blur_y: float) -> FloatArray:
+def _noise(blur_s: float, blur_y: float) -> Array:
     noise = np.random.default_rng(7).normal(size=(2 * HEIGHT, 2 * WIDTH)).astype(np.float32)
     noise = cv2.GaussianBlur(noise, (0, 0), sigmaX=blur_s, sigmaY=blur_y)
     return noise / noise.std()
@@ -47,27 +45,27 @@ def blur(mask: NDArray[Any], sigma: float) -> NDArray[Any]:
     )
 
 
-def ellipse(s: float, y: float, width: float, height: float) -> Array:
+def ellipse(centre: Array | tuple[float, float], width: float, height: float) -> Array:
     """An outline [20,2] in chart units."""
-    return _CIRCLE * (width, height) + (s, y)
+    return _CIRCLE * (width, height) + centre
 
 
 class Canvas:
     """The texture, and brushes that take outlines in chart units."""
 
-    def __init__(self, ground: FloatArray) -> None:
+    def __init__(self, ground: Array) -> None:
         """ground: coarse albedo [rows, columns] of any size, smoothly enlarged."""
-        self.texture: FloatArray = cv2.resize(ground, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+        self.texture: Array = cv2.resize(ground, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
 
-    def pick(self, bank: FloatArray, rng: np.random.Generator) -> FloatArray:
+    def pick(self, bank: Array, rng: np.random.Generator) -> Array:
         """A random part, of the texture's size, of a bank of noise."""
         y, x = rng.integers(0, (HEIGHT, WIDTH))
         return bank[y : y + HEIGHT, x : x + WIDTH]
 
     def mask(
         self, outline: Array, soft: float, width: float | None = None, part: Part | None = None
-    ) -> tuple[Mask, Part]:
-        """Coverage 0..1 of a filled outline [N,2], or of a line `width` units wide, and which part of the chart it is."""
+    ) -> tuple[Array, Part]:
+        """Coverage 0..1 of a filled outline [N,2], or of a line `width` units wide, and where that is."""
         dots = to_dots(outline)
         if part is None:
             reach = int(3 * soft * UNIT + (width or 0) * UNIT) + 2
@@ -84,7 +82,7 @@ class Canvas:
             mask = blur(mask, soft * UNIT)
         return mask.astype(np.float32) / 255, part
 
-    def fill(self, outline: Array, albedo: float | FloatArray, soft: float = 0.0, strength: float = 1.0) -> None:
+    def fill(self, outline: Array, albedo: float | Array, soft: float = 0.0, strength: float = 1.0) -> None:
         mask, part = self.mask(outline, soft)
         self.blend(mask * strength, part, albedo)
 
@@ -97,5 +95,5 @@ class Canvas:
         mask, part = self.mask(outline, soft, width)
         self.texture[part] *= 1 - mask * (1 - factor)
 
-    def blend(self, mask: Mask, part: Part, albedo: float | FloatArray) -> None:
+    def blend(self, mask: Array, part: Part, albedo: float | Array) -> None:
         self.texture[part] += mask * (albedo - self.texture[part])

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from .face_shape import FaceShape, surface_points
 from .face_template import Array
-from .sample import FloatArray
 
 _SHIFT = 4
 
@@ -68,7 +67,7 @@ def random_glasses(rng: np.random.Generator, shape: FaceShape) -> Glasses:
 
 def draw_glasses(
     glasses: Glasses,
-    grey: FloatArray,
+    grey: Array,
     place: Callable[[Array], tuple[Array, NDArray[np.bool_]]],
     scale: float,
 ) -> NDArray[np.uint8]:

@@ -12,7 +12,6 @@ from .face_canvas import GRAIN, HEIGHT, STREAKS, WIDTH, Canvas, blur, to_dots
 from .face_paint import paint_features
 from .face_shape import FaceShape
 from .face_template import GRID_S, GRID_Y, Array, jaw_height, spline, surface_radius
-from .sample import FloatArray
 
 _RADIUS = surface_radius(*np.meshgrid(GRID_S, GRID_Y))
 
@@ -28,7 +27,7 @@ class Painting:
         skin: the skin's albedo.
     """
 
-    texture: FloatArray
+    texture: Array
     cover: NDArray[np.uint8]
     lift: Array
     skin: float
@@ -63,7 +62,7 @@ class Layers:
         self.cover = np.zeros((HEIGHT, WIDTH), np.uint8)
         self.lift: Array = np.zeros((len(GRID_Y), len(GRID_S)))
 
-    def add(self, outline: Array, material: FloatArray, thickness: float | Array, ragged: float = 0.0) -> None:
+    def add(self, outline: Array, material: Array, thickness: float | Array, ragged: float = 0.0) -> None:
         """Cover the inside of an outline [N,2] with an albedo [HEIGHT, WIDTH]; ragged > 0 makes an edge of strands."""
         mask = np.zeros((HEIGHT, WIDTH), np.uint8)
         cv2.fillPoly(mask, [np.rint(to_dots(outline) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)

@@ -9,7 +9,6 @@ import numpy as np
 from .face_canvas import STREAKS, Canvas, ellipse
 from .face_shape import FaceShape
 from .face_template import IRIS_RADIUS, TEMPLATE_CHART, Array, jaw_height, lid_lines, spline
-from .sample import FloatArray
 
 _OPEN = 0.012  # height of an eye opening from which something shows between the lids
 
@@ -33,7 +32,7 @@ def _down(way: float) -> Array:
 
 
 @cache
-def _relief() -> FloatArray:
+def _relief() -> Array:
     """Shadows that the coarse surface is too smooth to throw, as a factor of the texture."""
     canvas = Canvas(np.ones((1, 1), np.float32))
     s = np.linspace(-2.4, 2.4, 25)
@@ -43,16 +42,16 @@ def _relief() -> FloatArray:
     canvas.gain(np.concatenate([spline(base), base[::-1] + _down(0.07)]), 0.78, 0.02)
     canvas.gain(spline(base), 0.72, 0.012, 0.012)
     canvas.gain(np.array([[0, 0.79], [0, 0.94]]), 0.9, 0.02, 0.05)  # philtrum
-    canvas.gain(ellipse(0, 0.5, 0.07, 0.09), 1.08, 0.04)
+    canvas.gain(ellipse((0, 0.5), 0.07, 0.09), 1.08, 0.04)
     for side in (-1, 1):
         flip = np.array([side, 1])
-        canvas.gain(ellipse(side * 0.36, -0.1, 0.13, 0.12), 0.78, 0.06)  # socket
-        canvas.gain(ellipse(side * 0.2, 0.3, 0.06, 0.22), 0.87, 0.05)  # side of the nose
-        canvas.gain(ellipse(side * 0.95, 0.75, 0.16, 0.2), 0.88, 0.08)  # below the cheekbone
+        canvas.gain(ellipse((side * 0.36, -0.1), 0.13, 0.12), 0.78, 0.06)  # socket
+        canvas.gain(ellipse((side * 0.2, 0.3), 0.06, 0.22), 0.87, 0.05)  # side of the nose
+        canvas.gain(ellipse((side * 0.95, 0.75), 0.16, 0.2), 0.88, 0.08)  # below the cheekbone
         canvas.gain(spline(np.array([[0.36, 0.11], [0.52, 0.17], [0.72, 0.13]]) * flip), 0.8, 0.02, 0.02)
         canvas.gain(spline(np.array([[0.22, 0.52], [0.265, 0.60], [0.225, 0.68]]) * flip), 0.68, 0.016, 0.02)  # wing
-        canvas.gain(ellipse(side * 0.1, 0.69, 0.045, 0.02), 0.4, 0.012)  # nostril
-        canvas.gain(ellipse(side * 2.5, 0.14, 0.07, 0.2), 0.6, 0.03)  # ear
+        canvas.gain(ellipse((side * 0.1, 0.69), 0.045, 0.02), 0.4, 0.012)  # nostril
+        canvas.gain(ellipse((side * 2.5, 0.14), 0.07, 0.2), 0.6, 0.03)  # ear
         canvas.gain(np.array([[2.3, 0.45], [2.28, 0.0]]) * flip, 0.7, 0.02, 0.03)
     return canvas.texture
 
@@ -65,7 +64,7 @@ def _paint_folds(canvas: Canvas, shape: FaceShape, depth: float) -> None:
         flip = np.array([side, 1])
         fold = [wing + flip * (0.06, -0.08), (wing + corner) / 2 + flip * (0.2, 0), corner + flip * (0.14, 0.05)]
         canvas.gain(spline(np.array(fold)), 1 - strength, 0.03, 0.03)
-    canvas.gain(ellipse(0, p[57, 1] + 0.07, 0.2, 0.035), 1 - 0.3 * depth, 0.03)
+    canvas.gain(ellipse((0, p[57, 1] + 0.07), 0.2, 0.035), 1 - 0.3 * depth, 0.03)
 
 
 def _paint_forehead_lines(canvas: Canvas) -> None:
@@ -81,11 +80,11 @@ def _paint_eye(canvas: Canvas, eye: int, shape: FaceShape, skin: float, iris: fl
     if shape.openness[eye] > _OPEN:
         opening = np.concatenate([upper, lower[::-1]])
         canvas.fill(opening, 0.30 + 0.45 * skin**0.5)
-        canvas.fill(ellipse(*shape.chart[102 + eye], 0.022, 0.018), 0.8 * skin, 0.008, 0.5)
+        canvas.fill(ellipse(shape.chart[102 + eye], 0.022, 0.018), 0.8 * skin, 0.008, 0.5)
         _paint_iris(canvas, opening, shape.irises[eye], iris)
         canvas.gain(upper + _down(0.012), 0.6, 0.012, 0.03)  # shadow of the lashes
         if shape.openness[eye] > 0.06:
-            canvas.fill(ellipse(*(shape.irises[eye] + (0.03, -0.03)), 0.016, 0.016), 0.95, 0.004, 0.8)
+            canvas.fill(ellipse((shape.irises[eye] + (0.03, -0.03)), 0.016, 0.016), 0.95, 0.004, 0.8)
     canvas.line(upper, 0.12 * skin, lashes, 0.004, 0.9)
     canvas.line(lower[2:-2], 0.45 * skin, 0.012, 0.006, 0.6)
 
@@ -93,7 +92,7 @@ def _paint_eye(canvas: Canvas, eye: int, shape: FaceShape, skin: float, iris: fl
 def _paint_iris(canvas: Canvas, opening: Array, centre: Array, albedo: float) -> None:
     between_lids, part = canvas.mask(opening, 0.0)
     for size, tone in ((1, 0.6 * albedo), (0.8, 1.3 * albedo + 0.02), (0.42, 0.015)):
-        disc, _ = canvas.mask(ellipse(*centre, size * IRIS_RADIUS, size * IRIS_RADIUS), 0.006, part=part)
+        disc, _ = canvas.mask(ellipse(centre, size * IRIS_RADIUS, size * IRIS_RADIUS), 0.006, part=part)
         canvas.blend(disc * between_lids, part, tone)
 
 
@@ -116,7 +115,7 @@ def _paint_mouth(canvas: Canvas, rng: np.random.Generator, shape: FaceShape, ski
     inner_upper, inner_lower = spline(p[60:65]), spline(p[[64, 65, 66, 67, 60]])
     canvas.fill(np.concatenate([upper, lower]), red, 0.006)
     canvas.gain(np.concatenate([upper, inner_upper[::-1]]), 0.82, 0.006)
-    canvas.gain(ellipse(0, (p[57, 1] + p[66, 1]) / 2, 0.13, 0.03), 1.2, 0.02)
+    canvas.gain(ellipse((0, (p[57, 1] + p[66, 1]) / 2), 0.13, 0.03), 1.2, 0.02)
     if shape.gape:
         inside, part = canvas.mask(np.concatenate([inner_upper, inner_lower]), 0.004)
         canvas.blend(inside, part, 0.05 + 0.1 * skin)
@@ -129,4 +128,4 @@ def _paint_mouth(canvas: Canvas, rng: np.random.Generator, shape: FaceShape, ski
     else:
         canvas.line(inner_upper, 0.2 * red, 0.014, 0.006, 0.85)
     for corner in (48, 54):
-        canvas.gain(ellipse(*p[corner], 0.035, 0.025), 0.65, 0.02)
+        canvas.gain(ellipse(p[corner], 0.035, 0.025), 0.65, 0.02)

@@ -28,7 +28,7 @@ _AROUND = np.array([[(x, y) for x in (-2, 0, 2) for y in (-2, 0, 2)]])
 _SPLIT = 2  # stretched cells are divided into this many tiles each way
 
 
-def _shares(rows: Array, columns: Array) -> FloatArray:
+def _shares(rows: Array, columns: Array) -> Array:
     """[rows * columns, 4]: places in a cell as shares of its corners (i,j) (i,j+1) (i+1,j) (i+1,j+1)."""
     shares = [np.outer(down, across).ravel() for down in (1 - rows, rows) for across in (1 - columns, columns)]
     return np.stack(shares, axis=1).astype(np.float32)
@@ -161,13 +161,13 @@ def _light(rng: np.random.Generator, grid: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class _Splat:
-    """Index picture [size,size] of dots (-1: none), brightness of the dots [M*D], depths of the tiles' corners [M,4]."""
+    """Index picture [size,size] of dots (-1: none), brightness of the dots [M*D], depths of tiles' corners [M,4]."""
 
     dots: NDArray[np.int32]
-    brightness: FloatArray
-    corner_depths: FloatArray
+    brightness: Array
+    corner_depths: Array
 
-    def depth(self, dots: NDArray[np.int32]) -> FloatArray:
+    def depth(self, dots: NDArray[np.int32]) -> Array:
         """Depth of dots [...]: [...]."""
         tile, dot = np.divmod(dots, len(_DOTS))
         return (_DOTS[dot] * self.corner_depths[tile]).sum(axis=-1)
@@ -177,7 +177,7 @@ def _splat(pixels: Array, depth: Array, shade: Array, gloss: Array, painting: Pa
     corners = np.concatenate([pixels, np.stack([depth, shade, gloss], axis=-1)], axis=-1).astype(np.float32)
     cells = np.stack([corners[:-1, :-1], corners[:-1, 1:], corners[1:, :-1], corners[1:, 1:]], axis=2).reshape(-1, 4, 5)
     tiles, cell_of, dots_of = _tiles(cells, size)
-    order = np.argsort(tiles[:, :, 2].mean(axis=1), kind="stable")
+    order = np.argsort(tiles[:, 0, 2] + tiles[:, 3, 2], kind="stable")
     tiles = tiles[order]
     x, y, shade, gloss = (tiles[:, :, [0, 1, 3, 4]].transpose(2, 0, 1).reshape(-1, 4) @ _DOTS.T).reshape(4, -1)
     x, y = np.rint(x).astype(np.int32), np.rint(y).astype(np.int32)
@@ -189,17 +189,16 @@ def _splat(pixels: Array, depth: Array, shade: Array, gloss: Array, painting: Pa
     return _Splat(_close_gaps(buffer.reshape(size, size)), albedo * shade + gloss, tiles[:, :, 2])
 
 
-def _tiles(cells: FloatArray, size: int) -> tuple[FloatArray, NDArray[np.intp], NDArray[np.intp]]:
+def _tiles(cells: Array, size: int) -> tuple[Array, NDArray[np.intp], NDArray[np.intp]]:
     """What of the cells [N,4,5] to draw: corners [M,4,5], the cell of each tile [M], the colours of its dots [M,D].
 
     Cells that show their back or lie outside the picture are left out; those that would leave gaps are divided.
     """
     across, down = cells[:, 3, :2] - cells[:, 0, :2], cells[:, 2, :2] - cells[:, 1, :2]
-    low, high = cells[..., :2].min(axis=1), cells[..., :2].max(axis=1)
-    drawn = (
-        (across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0] > 0) & (high > 0).all(axis=1) & (low < size).all(axis=1)
-    )
-    stretched = (np.maximum(np.abs(across), np.abs(down)).max(axis=1) > 1.3 * SAMPLES) & drawn
+    off_centre = np.abs((cells[:, 0, :2] + cells[:, 3, :2]) / 2 - size / 2)
+    reach = np.maximum(np.abs(across), np.abs(down)) / 2
+    drawn = (across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0] > 0) & (off_centre - reach < size / 2).all(axis=1)
+    stretched = (reach > 0.65 * SAMPLES).any(axis=1) & drawn
     plain, divided = np.flatnonzero(drawn & ~stretched), np.flatnonzero(stretched)
     parts = (_TILE_CORNERS.reshape(-1, 4) @ cells[divided]).reshape(-1, 4, cells.shape[2])
     return (
@@ -218,7 +217,7 @@ def _close_gaps(buffer: NDArray[np.int32]) -> NDArray[np.int32]:
     return np.where(covered > 0, grown, -1).astype(np.int32)
 
 
-def _flatten(splat: _Splat, size: int) -> tuple[FloatArray, FloatArray]:
+def _flatten(splat: _Splat, size: int) -> tuple[Array, Array]:
     """Grey and alpha [size,size]."""
     covered = splat.dots >= 0
     fine = np.clip(splat.brightness[np.maximum(splat.dots, 0)], 0, 1.2) * covered

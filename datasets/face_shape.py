@@ -52,7 +52,7 @@ def random_shape(rng: np.random.Generator) -> FaceShape:
     """A random person with a random expression."""
     chart = TEMPLATE_CHART.copy()
     smile = float(np.clip(rng.normal(0.32, 0.45), -0.4, 1.2))
-    gape = float(np.clip(rng.exponential(0.09), 0.02, 0.35)) if rng.random() < 0.5 else 0.0
+    gape = float(np.clip(rng.exponential(0.075), 0.02, 0.3)) if rng.random() < 0.5 else 0.0
     _vary_brows(chart, rng)
     _vary_eyes(chart, rng, smile)
     _vary_mouth(chart, rng, smile, gape)
@@ -94,7 +94,7 @@ def _vary_eyes(chart: Array, rng: np.random.Generator, smile: float) -> None:
 
 def _vary_mouth(chart: Array, rng: np.random.Generator, smile: float, gape: float) -> None:
     upper, inner_lower, lower = range(49, 54), range(65, 68), range(55, 60)
-    full_upper, full_lower, width = np.exp(rng.normal(0, (0.22, 0.2, 0.07)))
+    full_upper, full_lower, width = np.exp(rng.normal((0, 0, -0.03), (0.22, 0.2, 0.07)))
     chart[list(upper), 1] = 1.03 + (chart[list(upper), 1] - 1.03) * full_upper * (1 - 0.2 * max(smile, 0))
     chart[list(lower), 1] = 1.06 + (chart[list(lower), 1] - 1.06) * full_lower * (1 - 0.12 * max(smile, 0))
     chart[list(inner_lower), 1] += gape - 0.037

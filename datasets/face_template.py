@@ -19,11 +19,12 @@ this reading is ours, and its order fits the published flip permutation:
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 NUM_POINTS = 104
 FRONT_RADIUS = 1.5
@@ -180,7 +181,7 @@ GRID_S: Array = 4.32 * (0.6 * _u + 0.4 * _u**3)
 GRID_Y: Array = np.interp(np.linspace(0, 1, CELLS_Y + 1), [0, 0.14, 0.78, 1], [-2.25, -0.65, 1.85, 3.7])
 _COLUMNS, _ROWS = np.arange(CELLS_S + 1.0), np.arange(CELLS_Y + 1.0)
 TEMPLATE_CHART: Array = _template_chart()
-TEMPLATE: Array = to_space(*TEMPLATE_CHART.T, surface_radius(*TEMPLATE_CHART.T))
+TEMPLATE: Array = to_space(TEMPLATE_CHART[:, 0], TEMPLATE_CHART[:, 1], surface_radius(*TEMPLATE_CHART.T))
 
 
 def grid_place(chart: Array) -> Array:

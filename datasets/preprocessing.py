@@ -146,7 +146,7 @@ def cut(image: ByteArray, square: Square, size: int, margin: int = 0) -> ByteArr
         patch[y : y + part.shape[0], x : x + part.shape[1]] = part
     pixels = size + 2 * margin
     box = (left - column, top - row, left - column + width, top - row + width)
-    return np.asarray(Image.fromarray(patch).resize((pixels, pixels), Image.Resampling.BILINEAR, box=box))
+    return np.array(Image.fromarray(patch).resize((pixels, pixels), Image.Resampling.BILINEAR, box=box))
 
 
 def _points_box(points: FloatArray | None) -> NDArray[np.float64] | None:

@@ -5,6 +5,8 @@ A face is drawn by `face_render`; here it gets its surroundings, things in front
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +36,7 @@ def draw_face(seed: int, index: int, num_keypoints: int = 80) -> FaceSample:
     picture = draw_background(rng, SIZE)
     picture += patch.alpha * (patch.grey - picture)
     states = patch.states.copy()
-    if rng.random() < 0.25:
+    if rng.random() < 0.18:
         states[draw_occluder(rng, picture, patch)] = PointState.OCCLUDED
     outside = ((patch.points < -0.5) | (patch.points >= SIZE - 0.5)).any(axis=1)
     states[outside] = PointState.OCCLUDED
@@ -112,19 +114,16 @@ def _draw_hand(rng: np.random.Generator, mask: ByteArray, at: FloatArray, side: 
     for finger in range(4):
         tip = at + across * width * 1.08 * (finger - 1.5) + away * width * (0.9, 0.2, 0.0, 0.6)[finger]
         root = palm + across * width * 0.95 * (finger - 1.5)
-        for canvas, share, tone in ((mask, 1.0, 255), (ridges, 1.0, 0.72), (ridges, 0.78, 0.92), (ridges, 0.5, 1.02)):
-            ends = [np.rint(end * 16).astype(int).tolist() for end in (tip, root)]
-            cv2.line(canvas, *ends, tone, max(1, round(width * share)), cv2.LINE_AA, 4)
-    wrist = palm + away * side
-    cv2.line(
-        mask,
-        *[np.rint(end * 16).astype(int).tolist() for end in (palm, wrist)],
-        255,
-        round(4.1 * width),
-        cv2.LINE_AA,
-        4,
-    )
+        _stroke(mask, tip, root, 255, width)
+        for share, tone in ((1.0, 0.72), (0.78, 0.92), (0.5, 1.02)):
+            _stroke(ridges, tip, root, tone, share * width)
+    _stroke(mask, palm, palm + away * side, 255, 4.1 * width)
     return cv2.GaussianBlur(ridges, (0, 0), 0.02 * side)
+
+
+def _stroke(canvas: NDArray[Any], start: NDArray[Any], end: NDArray[Any], tone: float, width: float) -> None:
+    first, last = (np.rint(place * 16).astype(int).tolist() for place in (start, end))
+    cv2.line(canvas, first, last, tone, max(1, round(width)), cv2.LINE_AA, 4)
 
 
 def photograph(rng: np.random.Generator, picture: FloatArray) -> ByteArray:

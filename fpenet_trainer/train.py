@@ -17,6 +17,7 @@ from ..datasets.sample import FaceSample, Rejection
 from ..datasets.sources import FaceSets, read_sets
 from ..datasets.transforms import FaceAugment
 from ..errors import ConfigError, FacetrainError
+from ..training.allocator import keep_memory
 from ..training.distributed import Processes, process_group
 from ..training.loop import Trainer, seed_everything
 from ..training.report import machine_facts
@@ -43,6 +44,7 @@ def train(spec: FpenetTrainSpec) -> dict[str, float]:
         ConfigError, DataError, ModelFileError: something in the spec or the data will not do.
         TrainingError: training cannot go on.
     """
+    keep_memory()
     with process_group(spec.train.device) as processes:
         folder = RunFolder(spec.results_dir)
         folder.refuse_finished(spec.overwrite)

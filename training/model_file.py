@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -84,7 +83,7 @@ def load_model(path: str | Path) -> tuple[dict[str, Tensor], ModelMeta]:
         ModelFileError: missing, damaged, not ours (a pickle, say), or of a newer format.
     """
     path = Path(path)
-    header = _open(path, lambda file: (file.metadata() or {}).get("facetrain"))
+    header, weights = _open(path)
     if header is None:
         raise ModelFileError(f"{path} is a safetensors file but not a facetrain model: its metadata lack 'facetrain'")
     try:
@@ -94,16 +93,16 @@ def load_model(path: str | Path) -> tuple[dict[str, Tensor], ModelMeta]:
         meta = ModelMeta(**data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: its metadata cannot be read ({error}); the file is damaged") from None
-    weights = _open(path, lambda file: {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     return {name: t.float() if t.is_floating_point() else t for name, t in weights.items()}, meta
 
 
-def _open(path: Path, read: Callable[[Any], Any]) -> Any:
+def _open(path: Path) -> tuple[str | None, dict[str, Tensor]]:
+    """Our metadata and the tensors, from one opening: a running training may put a new file in the old one's place."""
     if not path.is_file():
         raise ModelFileError(f"there is no model file {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            return read(file)
+            return (file.metadata() or {}).get("facetrain"), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         with open(path, "rb") as raw:
             start = raw.read(4)

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -173,8 +174,7 @@ class WandbTracker:
             if self.mode == "offline":
                 raise
             log.warning("W&B cannot be reached, so this run is tracked offline: %s", error)
-            self.wandb.teardown()  # the attempt still holds the run's id
-            self.run = self._init("offline", config)
+            self.run = self._init_offline(config)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         self.run.log(metrics, step=step)
@@ -202,6 +202,17 @@ class WandbTracker:
                 f"W&B cannot go online: {reason}; set WANDB_API_KEY or run `wandb login`, or take "
                 "track.wandb_mode=offline and `wandb sync` later"
             )
+
+    def _init_offline(self, config: dict[str, Any]) -> Any:
+        """After an attempt to go online, which holds the run's id until W&B's own process has let go of it."""
+        self.wandb.teardown()
+        for _ in range(20):
+            try:
+                return self._init("offline", config)
+            except Exception as error:
+                log.debug("W&B offline: %s", error)
+                time.sleep(0.5)
+        return self._init("offline", config)
 
     def _init(self, mode: str, config: dict[str, Any]) -> Any:
         settings = self.wandb.Settings(

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from facetrain.configs.schema import AugmentConfig
 from facetrain.datasets.sample import PointState
 from facetrain.datasets.transforms import FaceAugment
@@ -12,10 +11,20 @@ from facetrain.errors import ConfigError
 
 SIZE, MARGIN = 80, 24
 FULL = SIZE + 2 * MARGIN
-NOTHING = dict(
-    hflip_prob=0.0, rotate_rad_max=0.0, zoom_min=1.0, zoom_max=1.0, translate_max_x=0.0, translate_max_y=0.0,
-    gamma_prob=0.0, contrast_scale_max=0.0, brightness_scale_max=0.0, blur_prob=0.0, resize_prob=0.0, patch_prob=0.0,
-)  # fmt: skip
+NOTHING: dict[str, Any] = {
+    "hflip_prob": 0.0,
+    "rotate_rad_max": 0.0,
+    "zoom_min": 1.0,
+    "zoom_max": 1.0,
+    "translate_max_x": 0.0,
+    "translate_max_y": 0.0,
+    "contrast_scale_max": 0.0,
+    "brightness_scale_max": 0.0,
+    "gamma_prob": 0.0,
+    "blur_prob": 0.0,
+    "resize_prob": 0.0,
+    "patch_prob": 0.0,
+}
 RAMP = np.tile(np.arange(FULL, dtype=np.uint8) * 2, (FULL, 1))  # grey value 2 (u + MARGIN)
 NOISE = np.random.default_rng(0).integers(0, 256, (FULL, FULL), np.uint8)
 POINTS = np.array([[20.25, 30.5], [55.0, 25.75], [40.6, 60.2]], np.float32)
@@ -63,9 +72,18 @@ def test_without_a_flip_table_nothing_is_mirrored() -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_picture_and_points_move_together(seed: int) -> None:
-    ranges = dict(rotate_rad_max=0.5, zoom_min=0.8, zoom_max=1.25, translate_max_x=6.0, translate_max_y=6.0,
-                  hflip_prob=0.5, shift_prob=0.5, shift_percent_max=0.08)  # fmt: skip
-    image, points, _ = augment([0, 1, 2], **ranges)(dots(POINTS), POINTS, STATES, seed)
+    step = augment(
+        [0, 1, 2],
+        hflip_prob=0.5,
+        rotate_rad_max=0.5,
+        zoom_min=0.8,
+        zoom_max=1.25,
+        translate_max_x=6.0,
+        translate_max_y=6.0,
+        shift_prob=0.5,
+        shift_percent_max=0.08,
+    )
+    image, points, _ = step(dots(POINTS), POINTS, STATES, seed)
     assert np.abs(points - POINTS).max() > 0.5
     inside = [point for point in points if (point > 9).all() and (point < SIZE - 10).all()]
     assert inside
@@ -150,7 +168,7 @@ def test_contrast_and_brightness() -> None:
     top = int(RAMP[:, : FULL - MARGIN].max())
     assert min(scaled) < 100 + (top - 100) * 0.6 and max(scaled) > 100 + (top - 100) * 1.4
     lit = np.array([int(tone(middle, seed, brightness_scale_max=0.2)[0, 0]) for seed in range(200)])
-    assert 49 < lit.min() < 55 and 145 < lit.max() < 152
+    assert 49 <= lit.min() < 55 and 145 < lit.max() <= 151
 
 
 def test_blur_and_resizing_lose_detail_and_noise_adds_it() -> None:
@@ -186,12 +204,12 @@ def test_patch_lies_anywhere_and_hides_points() -> None:
         covered = (new == PointState.OCCLUDED).reshape(80, 80)
         rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
         assert 10 <= len(rows) <= 40 and 10 <= len(columns) <= 40
-        assert not ((image != 255) & ~covered).ravel()[6:].any()
+        assert not ((image != 255) & ~covered).ravel()[6:].any()  # point 5, which is missing, tells nothing
         flat += len(np.unique(image[covered])) == 1
         assert new[5] == PointState.MISSING and np.isnan(points[5]).all()
         hidden += covered
-    assert hidden.ravel()[6:].min() == 0 or hidden.min() >= 0
-    assert (hidden[20:60, 20:60] > 0).all() and (hidden[[0, 0, -1, -1], [20, -20, 20, -20]] > 0).any()
+    assert (hidden[20:60, 20:60] > 0).all()  # over the whole face, and up to each border
+    assert all(border.any() for border in (hidden[0], hidden[-1], hidden[:, 0], hidden[:, -1]))
     assert 45 < flat < 105  # half of them grey, half noise
     _, _, unmasked = augment(patch_prob=1.0, mask_augmentation_patch=False)(plain, grid, states, 0)
     np.testing.assert_array_equal(unmasked, states)
@@ -213,10 +231,10 @@ def test_same_seed_same_bytes_whatever_came_before() -> None:
 
 def test_the_steps_are_drawn_independently() -> None:
     """Mirroring and gamma, each with probability one half, meet in a quarter of the crops."""
-    step = augment([1, 0, 2], hflip_prob=0.5, gamma_prob=0.5, gamma_min=3.0, gamma_max=3.0, patch_prob=0.5)
+    step = augment([0, 1, 2], hflip_prob=0.5, gamma_prob=0.5, gamma_min=3.0, gamma_max=3.0)
     seen = [step(RAMP, POINTS, STATES, seed) for seed in range(400)]
-    mirrored = np.array([points[0, 0] < 30 for _, points, _ in seen])
-    dark = np.array([image[:, [0, -1]].mean() < 60 for image, *_ in seen])
+    mirrored = np.array([points[0, 0] > 30 for _, points, _ in seen])
+    dark = np.array([image[:, [0, -1]].mean() < 100 for image, *_ in seen])
     assert 0.4 < mirrored.mean() < 0.6
     assert 0.15 < (mirrored & dark).mean() < 0.35
 
@@ -230,15 +248,7 @@ def test_inputs_are_left_alone() -> None:
     np.testing.assert_array_equal(states, STATES)
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"zoom_min": 1.5, "zoom_max": 1.2}, r"augment\.zoom_min=1\.5 is above augment\.zoom_max=1\.2"),
-        ({"gamma_min": 2.0, "gamma_max": 1.0}, r"augment\.gamma_min"),
-        ({"blur_prob": 0.1, "blur_kernel_sizes": [3, 4]}, r"augment\.blur_kernel_sizes=\[3, 4\]"),
-        ({"blur_prob": 0.1, "blur_kernel_sizes": []}, r"augment\.blur_kernel_sizes"),
-    ],
-)
-def test_ranges_that_make_no_sense(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        augment(**changes)
+@pytest.mark.parametrize("sizes", [[], [3, 81]])
+def test_blur_kernels_that_make_no_sense(sizes: list[int]) -> None:
+    with pytest.raises(ConfigError, match=r"augment\.blur_kernel_sizes=.*odd numbers from 3 to 80"):
+        augment(blur_prob=0.1, blur_kernel_sizes=sizes)

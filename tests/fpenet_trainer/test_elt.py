@@ -72,7 +72,9 @@ def test_a_positive_quarter_turn_takes_right_to_down():
     similarity[0] = torch.cat([quarter, (torch.full((2,), c) - quarter @ torch.full((2,), c))[:, None]], dim=1)
     images = torch.rand(1, 1, SIZE, SIZE) * 255
     torch.testing.assert_close(transform_images(images, similarity), images.rot90(-1, (2, 3)), atol=0.05, rtol=0)
-    torch.testing.assert_close(transform_points(torch.tensor([[[c + 10, c]]]), similarity), torch.tensor([[[c, c + 10]]]))
+    torch.testing.assert_close(
+        transform_points(torch.tensor([[[c + 10, c]]]), similarity), torch.tensor([[[c, c + 10]]])
+    )
 
 
 def test_each_face_has_its_own_transform():
