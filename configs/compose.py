@@ -92,7 +92,7 @@ def commented(schema: type, indent: str = "") -> Iterator[str]:
             yield f"{indent}{item.name}:  # {(kind.__doc__ or '').splitlines()[0]}"
             yield from commented(kind, indent + "  ")
             continue
-        default = item.default_factory() if callable(item.default_factory) else item.default  # type: ignore[misc]
+        default = item.default_factory() if callable(item.default_factory) else item.default
         value = yaml.safe_dump(default, default_flow_style=True, width=1000).removesuffix("...\n").strip()
         yield f"{indent}{item.name}: {value}  # {item.metadata['help']}{_accepted(item.metadata)}"
         if get_args(kind) and is_dataclass(get_args(kind)[-1]):
@@ -187,7 +187,7 @@ _Loader.add_implicit_resolver(
 def _nested(dotted: str, value: Any) -> dict[str, Any]:
     for part in reversed(dotted.split(".")):
         value = {part: value}
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _merge(config: Any, content: dict[str, Any], schema: type, where: str) -> None:

@@ -39,15 +39,8 @@ _DOTS = _shares(_inner, _inner)
 _WHOLE = np.arange(SAMPLES * SAMPLES).reshape(1, -1)
 _parts = [(i, j) for i in range(_SPLIT) for j in range(_SPLIT)]
 _TILE_CORNERS = np.stack([_shares(np.array([i, i + 1]) / _SPLIT, np.array([j, j + 1]) / _SPLIT) for i, j in _parts])
-_TILE_DOTS = np.stack(
-    [  # which of the cell's dots colours each dot of a tile
-        (
-            ((i + _inner) / _SPLIT * SAMPLES).astype(int)[:, None] * SAMPLES
-            + ((j + _inner) / _SPLIT * SAMPLES).astype(int)
-        ).ravel()
-        for i, j in _parts
-    ]
-)
+_nearest = [((i + _inner) / _SPLIT * SAMPLES).astype(int) for i in range(_SPLIT)]
+_TILE_DOTS = np.stack([np.add.outer(_nearest[i] * SAMPLES, _nearest[j]).ravel() for i, j in _parts])  # of the cell's
 
 
 @dataclass(frozen=True)
@@ -185,7 +178,7 @@ def _splat(pixels: Array, depth: Array, shade: Array, gloss: Array, painting: Pa
     buffer = np.full(size * size, -1, np.int32)
     buffer[y[inside] * size + x[inside]] = inside  # the last dot written to a pixel, the nearest, stays
     blocks = painting.texture.reshape(CELLS_Y, SAMPLES, CELLS_S, SAMPLES).transpose(0, 2, 1, 3).reshape(len(cells), -1)
-    albedo = blocks[cell_of[order, None], dots_of[order]].ravel()
+    albedo = blocks.ravel().take((cell_of[order] * len(_DOTS))[:, None] + dots_of[order]).ravel()
     return _Splat(_close_gaps(buffer.reshape(size, size)), albedo * shade + gloss, tiles[:, :, 2])
 
 

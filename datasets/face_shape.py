@@ -52,7 +52,7 @@ def random_shape(rng: np.random.Generator) -> FaceShape:
     """A random person with a random expression."""
     chart = TEMPLATE_CHART.copy()
     smile = float(np.clip(rng.normal(0.32, 0.45), -0.4, 1.2))
-    gape = float(np.clip(rng.exponential(0.075), 0.02, 0.3)) if rng.random() < 0.5 else 0.0
+    gape = float(np.clip(rng.exponential(0.075), 0.02, 0.3)) if rng.random() < 0.45 + 0.3 * smile else 0.0
     _vary_brows(chart, rng)
     _vary_eyes(chart, rng, smile)
     _vary_mouth(chart, rng, smile, gape)
@@ -73,7 +73,7 @@ def _vary_brows(chart: Array, rng: np.random.Generator) -> None:
 
 
 def _vary_eyes(chart: Array, rng: np.random.Generator, smile: float) -> None:
-    width, height, tilt = rng.normal((1.06, 0.36, 0.02), (0.06, 0.2, 0.06))
+    width, height, tilt = rng.normal((1.05, 0.24, 0.02), (0.06, 0.2, 0.06))
     blink = rng.random()
     for eye, lids in enumerate(LIDS):
         index = list(lids)

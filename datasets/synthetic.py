@@ -19,7 +19,7 @@ SIZE = 160  # side of a picture, in pixels
 
 
 def draw_face(seed: int, index: int, num_keypoints: int = 80) -> FaceSample:
-    """Face number `index` of the endless set `seed`: the same face for the same arguments, on any machine.
+    """Face number `index` of the endless set `seed`: the same face for the same arguments.
 
     Args:
         seed, index: not negative.

@@ -132,8 +132,7 @@ def _read(path: Path) -> Scheme:
         raise ConfigError(f"{path}: a keypoint scheme is a mapping with a num_keypoints of at least 1")
     if unknown := set(data) - known:
         raise ConfigError(f"{path}: unknown key {min(unknown)!r}; a keypoint scheme has {', '.join(sorted(known))}")
-    kinds = {"names": (list, dict), "regions": dict, "part_of": dict, "flip": list, "eyes": list}
-    for name, kind in kinds.items():
+    for name, kind in (("regions", dict), ("part_of", dict), ("flip", list), ("eyes", list)):
         if data.get(name) is not None and not isinstance(data[name], kind):
             raise ConfigError(f"{path}: {name} is a {'list' if kind is list else 'mapping'}, not {data[name]!r}")
     k = data["num_keypoints"]
@@ -175,6 +174,8 @@ def _names(value: Any, k: int, path: Path) -> tuple[str, ...]:
         if len(value) != k:
             raise ConfigError(f"{path}: {len(value)} names for {k} points")
         return tuple(str(name) for name in value)
+    if not isinstance(value or {}, dict):
+        raise ConfigError(f"{path}: names is a list of {k}, or a mapping of group name to points, not {value!r}")
     names = [f"point_{i}" for i in range(k)]
     for group, points in (value or {}).items():
         indices = _points(points, k, f"{path}: names.{group}")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from facetrain import __version__
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -108,7 +107,8 @@ def test_results_dir_may_hold_anything_a_path_may(tmp_path):
     program = (
         "import sys; from facetrain.cli import _parse; from facetrain.configs.compose import load_spec; "
         "from facetrain.configs.schema import FpenetTrainSpec; "
-        "_, _, overrides = _parse('fpenet', ['-r', sys.argv[1]]); print(load_spec(FpenetTrainSpec, overrides).results_dir)"
+        "_, _, overrides = _parse('fpenet', ['-r', sys.argv[1]]); "
+        "print(load_spec(FpenetTrainSpec, overrides).results_dir)"
     )
     for folder in ("plain", "Anna's runs, new=1", "a b/ü", '"quoted" {x} [1]', "50%"):
         done = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, env=ENVIRONMENT)
@@ -134,7 +134,8 @@ def test_printed_spec_is_accepted(tmp_path):
 
 @pytest.mark.parametrize("arguments", [["default-spec"], ["--help"], ["train", "--help"]])
 def test_a_reader_that_has_seen_enough(arguments):
-    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    buffered = {**ENVIRONMENT, "PYTHONUNBUFFERED": ""}  # as in a shell: much is written only at the end
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered)
     process.stdout.close()  # as `| head -0` does
     assert process.stderr.read() == b""
     process.stderr.close()

@@ -4,11 +4,10 @@ import math
 
 import pytest
 import torch
-from torch.nn import functional as F
-
 from facetrain.configs.schema import ModelConfig
 from facetrain.errors import ConfigError
 from facetrain.fpenet_trainer.network import Architecture, RecombinatorNet, build_model, soft_argmax
+from torch.nn import functional as F
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +72,7 @@ def test_shapes(size):
 
 
 def test_size_that_four_poolings_cannot_halve():
-    with pytest.raises(ConfigError, match="model.input_size=100: .*multiple of 16"):
+    with pytest.raises(ConfigError, match=r"model.input_size=100: .*multiple of 16"):
         build_model(ModelConfig(input_size=100))
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from facetrain.configs.schema import ModelConfig
 from facetrain.datasets.preprocessing import Preprocessing
 from facetrain.errors import ConfigError, ModelFileError
@@ -28,6 +27,7 @@ def _one_thread():
 def model_file(folder: Path, network: str = "fpenet", size: int = 80, **config) -> tuple[RecombinatorNet, str]:
     """A model file with random weights, and its network."""
     model = build_model(ModelConfig(**{"width": 16, "num_keypoints": 68, "beta": 0.5, **config}))
+    assert model.keypoints.bias is not None
     torch.nn.init.normal_(model.keypoints.bias)
     path = folder / "source.safetensors"
     meta = ModelMeta(
@@ -118,7 +118,7 @@ def test_another_crop_size_is_noted(tmp_path):
 
 def test_crop_size_is_checked_with_a_file_too(tmp_path):
     _, path = model_file(tmp_path)
-    with pytest.raises(ConfigError, match="model.input_size=100"):
+    with pytest.raises(ConfigError, match=r"model.input_size=100"):
         start_network(ModelConfig(num_keypoints=68, input_size=100), path)
 
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from facetrain.errors import ConfigError
 from facetrain.fpenet_trainer.schemes import Scheme, load_scheme
 
@@ -162,6 +161,7 @@ def test_subset_of_a_custom_scheme(tmp_path):
         ("[[0, 1], [3, 4]]", "[['0-2', 3]]", "is not a pair"),
         ("[[0, 1], [3, 4]]", "7", "flip is a list, not 7"),
         (", left_mouth]", "]", "4 names for 5 points"),
+        ("[right_eye, left_eye, nose, right_mouth, left_mouth]", "nose", "names is a list of 5, or a mapping"),
         ("flip:", "mirror:", "unknown key 'mirror'; a keypoint scheme has .*flip"),
         ("pupil: eyes", "pupil: eye", "part_of names 'eye', which is not among regions"),
         ("eye_corners: [0, 1]", "eye_corners: [0]", "eye_corners two points"),
@@ -177,10 +177,10 @@ def test_wrong_custom_scheme_is_named(tmp_path, old, new, message):
 
 
 def test_custom_scheme_of_another_k(tmp_path):
-    with pytest.raises(ConfigError, match="model.num_keypoints is 80 but .* describes 5 points"):
+    with pytest.raises(ConfigError, match=r"model.num_keypoints is 80 but .* describes 5 points"):
         load_scheme(write(tmp_path, GOOD), 80)
 
 
 def test_missing_scheme_file(tmp_path):
-    with pytest.raises(ConfigError, match="cannot read .*nowhere.yaml"):
+    with pytest.raises(ConfigError, match=r"cannot read .*nowhere.yaml"):
         load_scheme(str(tmp_path / "nowhere.yaml"), 5)

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-
 from facetrain import __version__
 from facetrain.errors import ModelFileError, TrainingError
 from facetrain.training.model_file import ModelMeta, load_model, save_model, write_atomic
+from safetensors.torch import load_file, save_file
 
 META = ModelMeta(
     architecture={"network": "fpenet", "beta": 0.1},
@@ -139,7 +138,7 @@ def test_parent_folders_are_made(tmp_path):
 
 def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(TrainingError, match="cannot write .*model"):
+    with pytest.raises(TrainingError, match=r"cannot write .*model"):
         write_atomic(tmp_path / "file" / "model", b"x")
 
 

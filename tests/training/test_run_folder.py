@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from facetrain.errors import ConfigError, ModelFileError
 from facetrain.training.resume import RunState
 from facetrain.training.run_folder import RunFolder, clock
@@ -82,7 +81,7 @@ def test_a_finished_run_is_not_written_over(tmp_path, resume):
     folder = finished(tmp_path)
     assert folder.finished()
     before = sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir())
-    with pytest.raises(ConfigError, match="holds a finished run: choose another folder, or .*overwrite=true"):
+    with pytest.raises(ConfigError, match=r"holds a finished run: choose another folder, or .*overwrite=true"):
         RunFolder(tmp_path).begin(CONFIG, resume=resume, overwrite=False)
     assert sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir()) == before
 
@@ -160,7 +159,7 @@ def test_damaged_resume_state_says_what_to_do(tmp_path):
     folder = unfinished(tmp_path)
     assert RunState.load(folder.resume_state).step == 20
     folder.resume_state.write_bytes(folder.resume_state.read_bytes()[:100])
-    with pytest.raises(ModelFileError, match="not a readable resume state .*: delete it to begin anew"):
+    with pytest.raises(ModelFileError, match=r"not a readable resume state .*: delete it to begin anew"):
         RunState.load(folder.resume_state)
 
 
