@@ -15,8 +15,10 @@ test: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	mkdir -p $(VENV)/types && ln -sfn "$(CURDIR)" $(VENV)/types/facetrain
+	MYPYPATH=$(VENV)/types $(BIN)/mypy -p facetrain
 
+# The root is the package, under whatever name it was cloned: mypy sees it as `facetrain` through a link.
 # Matching torch and torchvision first: other pairs can fail at import.
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "facetrain needs Python 3.11 or newer; make PYTHON=python3.12")'

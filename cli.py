@@ -46,7 +46,7 @@ def _evaluate(spec: Any) -> None:
 def _infer(spec: Any) -> None:
     from .fpenet_trainer.infer import infer
 
-    infer(spec)
+    print(infer(spec))
 
 
 FPENET = {
@@ -63,7 +63,7 @@ def fpenet() -> None:
 
 
 def main(program: str, verbs: dict[str, Verb], arguments: Sequence[str]) -> int:
-    """Runs one command line and returns its exit code: 0 done, 1 failed, 2 usage, spec or data error, 130 interrupted."""
+    """Runs one command line. Returns 0 when done, 1 failed, 2 usage, spec or data error, 130 interrupted."""
     try:
         code = _dispatch(program, verbs, list(arguments))
         sys.stdout.flush()
@@ -138,7 +138,9 @@ def _parse(program: str, arguments: list[str]) -> tuple[str | None, bool, list[s
         elif argument in ("-m", "--multirun"):
             multirun = True
         elif argument.startswith("-"):
-            raise ConfigError(f"there is no option {argument}; accepted: -e spec.yaml, -r folder, -m, --help, key=value")
+            raise ConfigError(
+                f"there is no option {argument}; accepted: -e spec.yaml, -r folder, -m, --help, key=value"
+            )
         else:
             overrides.append(argument)
     return spec_file, multirun, overrides
@@ -164,7 +166,7 @@ def _doctor() -> int:
 OTHER_VERBS = {
     "default-spec": "print a complete, commented spec: default-spec [train|evaluate|infer]",
     "doctor": "versions, devices, what is missing and how to get it",
-    "completion": "print a completion script: eval \"$(fpenet completion)\"",
+    "completion": 'print a completion script: eval "$(fpenet completion)"',
 }
 
 
@@ -180,8 +182,8 @@ def _usage(program: str, verbs: dict[str, Verb]) -> str:
         "  -m            a grid: key=a,b runs once for a and once for b, each in a folder of its own",
         "  --version, --help",
         "",
-        f"`{program} <verb> --help` lists a verb's keys. Exit codes: 0 done, 1 failed, 2 usage, spec or data error, 130",
-        "interrupted.",
+        f"`{program} <verb> --help` lists a verb's keys.",
+        "Exit codes: 0 done, 1 failed, 2 usage, spec or data error, 130 interrupted.",
     ]
     return "\n".join(lines)
 

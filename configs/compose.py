@@ -65,7 +65,9 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
             override = OverridesParser.create().parse_override(text)
         except HydraException as error:
             reason = _first_line(error.__cause__ or error)
-            raise ConfigError(f"{text!r} is not key=value ({reason}); quote values that hold spaces or commas") from None
+            raise ConfigError(
+                f"{text!r} is not key=value ({reason}); quote values that hold spaces or commas"
+            ) from None
         if override.is_delete() or override.is_add():
             raise ConfigError(f"{text!r}: write key=value; keys are neither added nor removed")
         parsed.append(override)
@@ -79,7 +81,7 @@ def grid(overrides: Sequence[str]) -> list[list[str]]:
         key = override.get_key_element()
         choices = list(override.sweep_string_iterator()) if override.is_sweep_override() else [None]
         texts = [override.input_line if choice is None else f"{key}={choice}" for choice in choices]
-        combinations = [done + [str(text)] for done in combinations for text in texts]
+        combinations = [[*done, str(text)] for done in combinations for text in texts]
     return combinations
 
 
@@ -217,7 +219,9 @@ def _all_keys(schema: Any, prefix: str = "") -> Iterator[str]:
 
 def _nearest(name: str, choices: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}? Accepted: {', '.join(choices)}" if close else f"; accepted: {', '.join(choices)}"
+    return (
+        f"; did you mean {close[0]}? Accepted: {', '.join(choices)}" if close else f"; accepted: {', '.join(choices)}"
+    )
 
 
 def _check_ranges(spec: Any, prefix: str) -> None:
@@ -232,7 +236,9 @@ def _check_ranges(spec: Any, prefix: str) -> None:
         low, high, choices = (item.metadata.get(limit) for limit in ("low", "high", "choices"))
         wrong = choices is not None and value not in choices
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            wrong |= not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high)
+            wrong |= (
+                not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high)
+            )
         if wrong:
             raise ConfigError(f"{name}={value} is not accepted{_accepted(item.metadata)}")
 
@@ -251,4 +257,3 @@ def _accepted(metadata: Any) -> str:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0]
-

@@ -173,7 +173,9 @@ class EltConfig:
 class LossConfig:
     """What is minimised."""
 
-    type: str = key("wing_loss", "per-point loss on pixels of the crop", choices=("wing_loss", "l1", "square_euclidean"))
+    type: str = key(
+        "wing_loss", "per-point loss on pixels of the crop", choices=("wing_loss", "l1", "square_euclidean")
+    )
     wing_w: float = key(10.0, "Wing: width of the logarithmic part, pixels", low=1e-3, high=1000.0)
     wing_epsilon: float = key(2.0, "Wing: curvature of the logarithmic part, pixels", low=1e-3, high=1000.0)
     reduction: str = key("mean", "mean: over points and faces, whatever their number; tao: the reference's own sums",
@@ -219,7 +221,9 @@ class TrainConfig:
                       choices=("auto", "never"))  # fmt: skip
     val_every: int = key(1, "epochs between validations (and checks for the best model)", low=1, high=100000)
     checkpoint_every: int = key(1, "epochs between saves of the resume state", low=1, high=100000)
-    early_stopping: int = key(0, "validations without a better model before training ends; 0: never", low=0, high=100000)
+    early_stopping: int = key(
+        0, "validations without a better model before training ends; 0: never", low=0, high=100000
+    )
     log_every: int = key(20, "steps between logged losses", low=1, high=1000000)
 
     def __post_init__(self) -> None:
@@ -277,7 +281,7 @@ class FpenetInferSpec:
 
     model: str = key("zoo", "model file (.safetensors), or 'zoo'")
     input: str = key("", "picture, folder of pictures, video file, or camera:N")
-    boxes: str = key("", "where the faces are: an FPENet label JSON, a detector's JSON, or KITTI .txt files in a folder; "
+    boxes: str = key("", "where the faces are: an FPENet label JSON, a detector's JSON, or a folder of KITTI .txt; "
                          "empty: each whole picture is one face")  # fmt: skip
     results_dir: str = key("results/fpenet_infer", "folder for predictions.json, result.txt and pictures")
     overwrite: bool = key(False, "write over results that stand there")

@@ -133,13 +133,15 @@ class RecombinatorNet(nn.Module):
         return Prediction(points, confidence, heatmaps, visibility)
 
 
-def _recombine(up: nn.Module, join: nn.Sequential, x: Tensor, skip: Tensor) -> Tensor:
+def _recombine(up: nn.Module, join: nn.Module, x: Tensor, skip: Tensor) -> Tensor:
     """join(cat[up(x), skip]), with a short cut for training.
 
     A 3x3 convolution of a map whose pixels are doubled is a 4x4 transposed convolution, stride 2, of the map itself, at
     4/9 of the multiplications. Evaluation and export keep the plain form, which the original has.
     """
+    assert isinstance(join, nn.Sequential) and isinstance(join[0], nn.Sequential)
     conv, relu = join[0]
+    assert isinstance(conv, nn.Conv2d) and isinstance(relu, nn.ReLU)
     if not (join.training and isinstance(up, nn.Upsample) and conv.kernel_size == (3, 3)):
         return join(torch.cat([up(x), skip], dim=1))
     doubled, plain = conv.weight.split([x.shape[1], skip.shape[1]], dim=1)

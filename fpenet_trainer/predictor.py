@@ -80,7 +80,7 @@ class Predictor:
         """Points of grey crops [N, S, S], S being `preprocessing.size`."""
         points, confidence, visibility = [], [], []
         for start in range(0, len(crops), batch_size):
-            batch = torch.from_numpy(np.ascontiguousarray(crops[start : start + batch_size]))
+            batch = torch.tensor(crops[start : start + batch_size])
             prediction = self.network(batch[:, None].to(self.device).float())
             points.append(prediction.points.cpu().numpy())
             confidence.append(prediction.confidence.cpu().numpy())

@@ -54,9 +54,7 @@ def start_network(config: ModelConfig, pretrained: str) -> tuple[RecombinatorNet
         return build_model(config), load_scheme(config.scheme, config.num_keypoints, config.source_points), []
     source, meta = load_network(pretrained)
     old = source.architecture
-    network = RecombinatorNet(
-        replace(old, num_keypoints=config.num_keypoints, visibility_head=config.visibility_head)
-    )
+    network = RecombinatorNet(replace(old, num_keypoints=config.num_keypoints, visibility_head=config.visibility_head))
     selection = config.source_points if config.num_keypoints != old.num_keypoints else []
     taken = copy_weights(source.state_dict(), network, old.num_keypoints, selection)
     lines = taken.lines(str(model_path(pretrained)))

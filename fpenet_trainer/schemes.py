@@ -136,7 +136,9 @@ def _read(path: Path) -> Scheme:
         if data.get(name) is not None and not isinstance(data[name], kind):
             raise ConfigError(f"{path}: {name} is a {'list' if kind is list else 'mapping'}, not {data[name]!r}")
     k = data["num_keypoints"]
-    regions = {name: _points(value, k, f"{path}: regions.{name}") for name, value in (data.get("regions") or {}).items()}
+    regions = {
+        name: _points(value, k, f"{path}: regions.{name}") for name, value in (data.get("regions") or {}).items()
+    }
     eyes = [_points(value, k, f"{path}: eyes") for value in data.get("eyes") or []]
     corners = _points(data.get("eye_corners") or [], k, f"{path}: eye_corners")
     if empty := [name for name, points in regions.items() if not points]:

@@ -85,7 +85,7 @@ class FpenetTask:
         return {"loss": total, **parts, **{f"landmarks_{name}": value for name, value in regions.items()}}
 
     def usable(self, batch: Batch) -> Tensor:
-        """[N, K] float, 1 for points that the loss is taken over: labelled, and visible where occluded ones are masked."""
+        """[N, K] float, 1 for points that count in the loss: labelled, and visible where occluded ones are masked."""
         states = batch["states"]
         visible = states == PointState.VISIBLE
         learn_occluded = ~batch["mask_occluded"][:, None] | (not self.loss.mask_occluded)

@@ -179,7 +179,9 @@ def _finish(spec: FpenetTrainSpec, run: _Prepared, trainer: Trainer, folder: Run
         _rejections(run.sets, run.train, run.val),
         run.sets.notes,
     )
-    summary = {f"{name}/{key}": value for name, faces in results.items() for key, value in faces.errors.summary().items()}
+    summary = {
+        f"{name}/{key}": value for name, faces in results.items() for key, value in faces.errors.summary().items()
+    }
     trainer.trackers.finish(folder.best, summary)
     folder.log_status("SUCCESS", "training is done", kpi=summary, epoch=trainer.state.epoch)
     for line in _closing(results, folder):
@@ -195,10 +197,11 @@ def _facts(spec: FpenetTrainSpec, run: _Prepared, trainer: Trainer) -> dict[str,
     model = run.task.architecture
     parameters = sum(p.numel() for p in run.task.model.parameters())
     return {
-        "model": f"FpeNet_{model.variant}, {model.num_keypoints} points, {parameters:,} parameters, beta {model.beta:g}",
+        "model": f"FpeNet_{model.variant}, {model.num_keypoints} points, {parameters:,} parameters",
+        "beta": f"{model.beta:g}",
         "crop": f"{run.task.preprocessing.size} px, {run.task.preprocessing.enlarge:g} x {spec.crop.source}",
         "faces": f"{len(run.train)} training, {len(run.val) if run.val else 0} validation, {len(run.sets.test)} test",
-        "epochs": f"{trainer.state.epoch} of {spec.train.epochs}, {trainer.state.step} steps of {spec.train.batch_size}",
+        "epochs": f"{trainer.state.epoch} of {spec.train.epochs}, {trainer.state.step} steps",
         "precision": spec.train.precision,
         "seed": str(spec.seed),
         "training time": clock(trainer.state.seconds),
@@ -210,7 +213,8 @@ def _closing(results: dict[str, FaceResults], folder: RunFolder) -> list[str]:
     lines = []
     for name, faces in results.items():
         figures = faces.errors.summary()
-        shown = [f"{key} {figures[key]:.3f}" for key in ("nme_interocular", "nme_diagonal", "error_all") if key in figures]
+        shown = [
+            f"{key} {figures[key]:.3f}" for key in ("nme_interocular", "nme_diagonal", "error_all") if key in figures
+        ]
         lines.append(f"{name}: {int(figures['faces'])} faces, {', '.join(shown)}")
     return [*lines, f"model: {folder.best}", f"report: {Path(folder.path) / 'report.html'}"]
-

@@ -1,4 +1,4 @@
-"""The model file: weights as safetensors, and in its metadata all that is needed to use them. No pickle is ever read."""
+"""The model file: weights as safetensors, and in the metadata all that it takes to use them. No pickle is read."""
 
 from __future__ import annotations
 
