@@ -88,6 +88,7 @@ def grid(overrides: Sequence[str]) -> list[list[str]]:
 def commented(schema: type, indent: str = "") -> Iterator[str]:
     """A complete spec in YAML: every key with its default, meaning and accepted values."""
     hints = get_type_hints(schema)
+    shown: set[Any] = set()
     for item in fields(schema):
         kind = hints[item.name]
         if is_dataclass(kind) and isinstance(kind, type):
@@ -97,7 +98,8 @@ def commented(schema: type, indent: str = "") -> Iterator[str]:
         default = item.default_factory() if callable(item.default_factory) else item.default
         value = yaml.safe_dump(default, default_flow_style=True, width=1000).removesuffix("...\n").strip()
         yield f"{indent}{item.name}: {value}  # {item.metadata['help']}{_accepted(item.metadata)}"
-        if get_args(kind) and is_dataclass(get_args(kind)[-1]):
+        if get_args(kind) and is_dataclass(get_args(kind)[-1]) and kind not in shown:
+            shown.add(kind)
             yield f"{indent}  # each one:"
             yield from (f"{indent}  # {line}" for line in commented(get_args(kind)[-1]))
 
@@ -134,10 +136,12 @@ def _compose(schema: type, groups: dict[str, str]) -> Any:
             raise ConfigError(f"{group}={name}: there is no such {group}{_nearest(name, choices)}")
     if not groups:
         return OmegaConf.structured(schema)
+    # An experiment is a recipe: what is chosen beside it goes over it, in whatever order it was typed.
+    names = sorted(groups, key=lambda group: group != "experiment")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(HERE), version_base="1.3"):
         try:
-            content = OmegaConf.to_container(compose(None, [f"+{group}={name}" for group, name in groups.items()]))
+            content = OmegaConf.to_container(compose(None, [f"+{group}={groups[group]}" for group in names]))
         except HydraException as error:
             raise ConfigError(_explain(error.__cause__ or error, schema, "")) from None
     assert isinstance(content, dict)

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Trains FPENet on faces that facetrain draws itself, measures it on others, and leaves a report.
+# Trains FPENet on faces that facetrain draws itself, measures it on others, and leaves a report. `make demo` runs this.
 set -e
 out=${1:-results/demo}
-fpenet train -e "$(dirname "$0")/../configs/experiment/demo.yaml" results_dir="$out/train" overwrite=true
-fpenet evaluate model="$out/train/best.safetensors" data=synthetic results_dir="$out/evaluate" overwrite=true
-echo "Open $out/train/report.html"
+fpenet train experiment=demo results_dir="$out/train" overwrite=true
+fpenet evaluate model="$out/train/best.safetensors" results_dir="$out/evaluate" overwrite=true
+echo "Open $out/train/report.html and $out/evaluate/report.html"

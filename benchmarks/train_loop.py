@@ -1,0 +1,88 @@
+"""`fpenet train` from pictures to checkpoints, beside the bare forward-backward-step rate on resident tensors.
+
+    python benchmarks/train_loop.py [--batch 64] [--steps 12] [--rounds 3]
+
+Both train the same network at the same precision in the same process, in turn, so that the machine's speed of the
+moment is the same for both. Prints faces a second of each and the ratio of every round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from facetrain.configs.compose import load_spec
+from facetrain.configs.schema import FpenetTrainSpec
+from facetrain.fpenet_trainer import train as fpenet
+from facetrain.training.distributed import process_group
+from facetrain.training.loop import Trainer
+from facetrain.training.run_folder import RunFolder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=12, help="steps a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    faces = arguments.batch * arguments.steps
+    with tempfile.TemporaryDirectory() as folder:
+        spec = load_spec(
+            FpenetTrainSpec,
+            [
+                f"data.train=[{{format: synthetic, count: {faces}}}]",
+                "data.split.fraction=0",
+                "data.drop_duplicates=false",
+                f"train.batch_size={arguments.batch}",
+                f"train.epochs={arguments.rounds + 1}",
+                "train.log_every=1",
+                f"results_dir={folder}/run",
+            ],
+        )
+        with process_group("cpu") as processes:
+            run = fpenet._prepare(spec, processes)
+            run_folder = RunFolder(spec.results_dir)
+            run_folder.begin({}, resume=False, overwrite=False)
+            trainer = fpenet._trainer(spec, run, run_folder, processes)
+            trainer.trackers.start({}, 0)
+            compare(trainer, arguments.rounds, Path(folder))
+
+
+def compare(trainer: Trainer, rounds: int, folder: Path) -> None:
+    """Times one epoch of the trainer and as many bare steps, `rounds` times after a first round that warms up."""
+    from facetrain.training.progress import TrainingProgress
+
+    batch = next(iter(trainer.train_loader))
+    ratios = []
+    for epoch in range(rounds + 1):
+        start = time.perf_counter()
+        for _ in range(trainer.steps_per_epoch):
+            bare_step(trainer, batch)
+        bare = time.perf_counter() - start
+        start = time.perf_counter()
+        with TrainingProgress(rounds, trainer.steps_per_epoch, enabled=False) as progress:
+            trainer._train_epoch(epoch, progress)
+            trainer._end_epoch(epoch, progress)  # writes the models and the resume state
+        whole = time.perf_counter() - start
+        if epoch:
+            faces = trainer.steps_per_epoch * len(batch["image"])
+            ratios.append(bare / whole)
+            print(f"bare {faces / bare:6.1f} faces/s   train {faces / whole:6.1f} faces/s   ratio {bare / whole:.3f}")
+    print(f"median ratio {statistics.median(ratios):.3f} of {rounds} rounds, batch {len(batch['image'])}")
+
+
+def bare_step(trainer: Trainer, batch: dict[str, torch.Tensor]) -> None:
+    """Forward, loss, backward, step; nothing else."""
+    trainer.optimizer.zero_grad(set_to_none=True)
+    trainer.network.train()
+    trainer.task.step(trainer.network, batch, 0)["loss"].backward()
+    trainer.optimizer.step()
+
+
+if __name__ == "__main__":
+    main()
