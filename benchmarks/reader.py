@@ -47,7 +47,9 @@ def main() -> None:
     augment = FaceAugment(config, SIZE, margin_for(SIZE), list(scheme.flip))
     start = time.perf_counter()
     cached = FaceDataset(samples, preprocessing, augment, seed=0, cache=True)
-    print(f"decoding and cutting {len(cached)} faces once, on {os.cpu_count()} cores: {time.perf_counter() - start:.2f} s")
+    print(
+        f"decoding and cutting {len(cached)} faces once, on {os.cpu_count()} cores: {time.perf_counter() - start:.2f} s"
+    )
     decoded = FaceDataset(samples, preprocessing, augment, seed=0, cache=False)
     plain = plain_pipeline(config)
     ways = {

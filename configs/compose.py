@@ -48,6 +48,8 @@ def load_spec(schema: type[Spec], overrides: Sequence[str], spec_file: str | Non
     for override in parsed:
         if not _is_group(override.key_or_group):
             _merge(config, _nested(override.key_or_group, override.value()), schema, "")
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise ConfigError(f"{missing[0]}=???: a value is missing here")
     try:
         spec = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:

@@ -63,7 +63,7 @@ class SplitConfig:
     """How a validation part is taken from the training faces when data.val is empty."""
 
     by: str = key("fraction", "unit that is drawn", choices=("fraction", "subject", "list"))
-    fraction: float = key(0.1, "share of faces (fraction) or of subjects (subject) to hold out", low=0.0, high=0.9)
+    fraction: float = key(0.1, "share of faces or of subjects to hold out; 0: none", low=0.0, high=0.9)
     list: str = key("", "list: a file of picture names or subjects, one a line, or 'multipie_kpi'")
     seed: int = key(0, "seed of the draw", low=0)
 

@@ -64,8 +64,10 @@ def read_sets(data: DataConfig, num_keypoints: int, source_points: list[int], pr
         rejections += duplicates
         if duplicates:
             notes.append(f"{len(duplicates)} training faces left out as duplicates (data.drop_duplicates)")
-    if train and not data.val:
-        train, val = split_samples(train, data.split, root)
+    if train and not data.val and (data.split.by == "list" or data.split.fraction > 0):
+        unlabelled = [sample for sample in train if not sample.labelled]  # they can only be learnt from
+        train, val = split_samples([sample for sample in train if sample.labelled], data.split, root)
+        train += unlabelled
     return FaceSets(train, val, test, rejections, notes)
 
 

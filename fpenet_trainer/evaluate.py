@@ -79,11 +79,14 @@ def evaluated_data(spec: FpenetEvaluateSpec, trained_with: dict[str, Any]) -> Da
     """The data section cut down to what `spec.split` needs, so that nothing else is read.
 
     Without sources in the spec these are the model's own; a `data.root` of the spec then says where they lie today.
+    Sources that the spec names for training only, as data=pts does, are all measured when `spec.split` is test.
 
     Raises:
         ConfigError: there are none for this split.
     """
     data = spec.data
+    if data.train and not (data.val or data.test) and spec.split == "test":
+        data = replace(data, test=data.train)
     if not (data.train or data.val or data.test):
         stored = _stored_data(trained_with)
         data = replace(stored, root=data.root or stored.root)

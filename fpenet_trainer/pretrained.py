@@ -11,7 +11,7 @@ from ..configs.schema import ModelConfig
 from ..errors import ConfigError
 from .network import RecombinatorNet, build_model
 from .predictor import load_network, model_path
-from .schemes import Scheme, load_scheme
+from .schemes import Scheme, load_scheme, select_points
 
 HEAD = ("keypoints.", "visibility.")  # parameters whose first dimension is the points
 
@@ -70,8 +70,7 @@ def _scheme(config: ModelConfig, source: Scheme) -> Scheme:
         if config.num_keypoints == source.num_keypoints:
             return source
         if config.source_points and max(config.source_points) < source.num_keypoints:
-            load_scheme("", config.num_keypoints, config.source_points)  # the same checks as without a file
-            return source.subset(config.source_points)
+            return select_points(source, config.num_keypoints, config.source_points)
     return load_scheme(config.scheme, config.num_keypoints, config.source_points)
 
 

@@ -91,16 +91,7 @@ def load_scheme(path: str, num_keypoints: int, source_points: Sequence[int] = ()
         ConfigError: the YAML is wrong, or K does not fit.
     """
     if source_points:
-        if len(source_points) != num_keypoints or len(set(source_points)) != num_keypoints:
-            raise ConfigError(
-                f"model.source_points lists {len(source_points)} points, {len(set(source_points))} of them different, "
-                f"but model.num_keypoints is {num_keypoints}: name each kept point once"
-            )
-        source = _read(Path(path)) if path else _built_in()
-        bad = [p for p in source_points if not 0 <= p < source.num_keypoints]
-        if bad:
-            raise ConfigError(f"model.source_points: {bad[0]} is not a point of 0..{source.num_keypoints - 1}")
-        return source.subset(source_points)
+        return select_points(_read(Path(path)) if path else _built_in(), num_keypoints, source_points)
     if path:
         scheme = _read(Path(path))
         if scheme.num_keypoints != num_keypoints:
@@ -113,6 +104,19 @@ def load_scheme(path: str, num_keypoints: int, source_points: Sequence[int] = ()
         return _built_in().subset(range(num_keypoints))
     everything = tuple(range(num_keypoints))
     return Scheme(num_keypoints, tuple(f"point_{i}" for i in everything), {"all": everything})
+
+
+def select_points(source: Scheme, num_keypoints: int, source_points: Sequence[int]) -> Scheme:
+    """The scheme of `model.source_points`. Raises ConfigError unless they are K different points of `source`."""
+    if len(source_points) != num_keypoints or len(set(source_points)) != num_keypoints:
+        raise ConfigError(
+            f"model.source_points lists {len(source_points)} points, {len(set(source_points))} of them different, "
+            f"but model.num_keypoints is {num_keypoints}: name each kept point once"
+        )
+    bad = [p for p in source_points if not 0 <= p < source.num_keypoints]
+    if bad:
+        raise ConfigError(f"model.source_points: {bad[0]} is not a point of 0..{source.num_keypoints - 1}")
+    return source.subset(source_points)
 
 
 @cache

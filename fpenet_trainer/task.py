@@ -109,13 +109,15 @@ class FpenetTask:
         return self.errors(forward, loader, processes).summary()
 
     def errors(self, forward: Forward, loader: DataLoader, processes: Processes) -> FaceErrors:
-        """The errors of every face, in the order of the data set, the same on every rank."""
+        """The errors of every labelled face, in the order of the data set, the same on every rank."""
         rows: list[dict[str, Any]] = []
         for batch in loader:
             prediction = forward(batch["image"].float().to(processes.device))
             points = prediction.points.float().cpu().numpy()
             chances = None if prediction.visibility is None else prediction.visibility.float().sigmoid().cpu().numpy()
             for i, index in enumerate(batch["index"].tolist()):
+                if not batch["labelled"][i]:
+                    continue  # its points only place the crop
                 square = tuple(batch["square"][i].tolist())
                 rows.append(
                     {

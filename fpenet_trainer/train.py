@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ..datasets.preprocessing import Preprocessing
 from ..datasets.sample import FaceSample, Rejection
 from ..datasets.sources import FaceSets, read_sets
 from ..datasets.transforms import FaceAugment
-from ..errors import ConfigError, FacetrainError
+from ..errors import ConfigError, FacetrainError, TrainingError
 from ..training.allocator import keep_memory
 from ..training.distributed import Processes, process_group
 from ..training.loop import Trainer, seed_everything
@@ -53,12 +54,17 @@ def train(spec: FpenetTrainSpec) -> dict[str, float]:
             return _run(spec, run, folder, processes)
         except (FacetrainError, KeyboardInterrupt) as error:
             if processes.first:
-                interrupted = isinstance(error, KeyboardInterrupt)
-                reason = "interrupted; the same command goes on from here" if interrupted else str(error)
-                folder.log_status("FAILURE", reason)
-                if interrupted:
-                    log.warning("%s", reason)
+                _log_failure(folder, error)
             raise
+
+
+def _log_failure(folder: RunFolder, error: BaseException) -> None:
+    interrupted = isinstance(error, KeyboardInterrupt)
+    reason = "interrupted; the same command goes on from here" if interrupted else str(error)
+    with suppress(TrainingError):  # the disk may be what failed; the error itself is what the user must see
+        folder.log_status("FAILURE", reason)
+    if interrupted:
+        log.warning("%s", reason)
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ def _prepare(spec: FpenetTrainSpec, processes: Processes) -> _Prepared:
     augment = _augment(spec, scheme, lines)
     sets = read_sets(spec.data, scheme.num_keypoints, list(spec.model.source_points), preprocessing)
     train = FaceDataset(sets.train, preprocessing, augment, spec.seed, spec.data.cache)
-    val = FaceDataset(sets.val, preprocessing, None, spec.seed, spec.data.cache) if sets.val else None
+    val = FaceDataset(sets.val, preprocessing, None, spec.seed, spec.data.cache) if _labelled(sets.val) else None
     if processes.first:
         for line in [*lines, *_account(sets, train, val)]:
             print(line, flush=True)
@@ -126,8 +132,10 @@ def _run(spec: FpenetTrainSpec, run: _Prepared, folder: RunFolder, processes: Pr
         goes_on = folder.begin(plain, resume=spec.train.resume == "auto", overwrite=spec.overwrite)
         folder.log_status("STARTED", "training goes on" if goes_on else "training begins")
     trainer = _trainer(spec, run, folder, processes)
-    if processes.broadcast(goes_on):
-        trainer.load(RunState.load(folder.resume_state))
+    # From the first process to all: the others may run on machines that don't see the folder.
+    state = processes.broadcast(RunState.load(folder.resume_state) if goes_on else None)
+    if state is not None:
+        trainer.load(state)
         if processes.first:
             folder.forget_after(trainer.state.step)
             print(f"going on with {folder.path} at epoch {trainer.state.epoch + 1}, step {trainer.state.step}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from facetrain import __version__
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from ..configs.schema import TrainConfig
 from ..errors import TrainingError
 from .distributed import Processes
 from .model_file import ModelMeta, save_model
+from .optimizer import build_optimizer, weight_average
 from .progress import TrainingProgress
 from .resume import RunState
 from .run_folder import RunFolder, clock
@@ -78,7 +78,7 @@ class Trainer:
         self.network: nn.Module = self.model
         if self.processes.world > 1:
             self.network = DistributedDataParallel(self.model, device_ids=[device] if device.type == "cuda" else None)
-        self.average = _average(self.model, self.config.ema) if self.config.ema > 0 else None
+        self.average = weight_average(self.model, self.config.ema) if self.config.ema > 0 else None
         self.optimizer = build_optimizer(self.model, self.config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.config.precision == "fp16")
         self.state = RunState()
@@ -108,10 +108,11 @@ class Trainer:
             TrainingProgress(self.config.epochs, self.steps_per_epoch, self.state.step, first) as progress,
         ):
             for epoch in range(self.state.epoch, self.config.epochs):
-                self._train_epoch(epoch, progress)
-                if self._end_epoch(epoch, progress):
+                if 0 < self.config.early_stopping <= self.state.stale:
                     progress.message(f"no better model for {self.state.stale} validations: stopping early")
                     break
+                self._train_epoch(epoch, progress)
+                self._end_epoch(epoch, progress)
 
     def _train_epoch(self, epoch: int, progress: TrainingProgress) -> None:
         self.network.train()
@@ -151,43 +152,39 @@ class Trainer:
                 sums[name] = sums.get(name, 0) + value.detach() / len(group)
         figures = {name: float(value) for name, value in sums.items()}
         if not math.isfinite(figures["loss"]):
-            self._stop_not_finite(figures)
+            self._stop_not_finite("the loss", figures)
         self.scaler.unscale_(self.optimizer)
-        if self.config.clip_norm > 0:
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-            if not self.scaler.is_enabled() and not torch.isfinite(norm):
-                self._stop_not_finite({**figures, "gradient norm": float(norm)})
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm or math.inf)
+        if not self.scaler.is_enabled() and not torch.isfinite(norm):  # the scaler leaves out such a step
+            self._stop_not_finite("the gradient", {**figures, "gradient norm": float(norm)})
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
             self.average.update_parameters(self.model)
         return figures
 
-    def _stop_not_finite(self, figures: dict[str, float]) -> None:
+    def _stop_not_finite(self, what: str, figures: dict[str, float]) -> None:
         parts = ", ".join(f"{name} {value:.6g}" for name, value in figures.items())
         raise TrainingError(
-            f"the loss is not finite at step {self.state.step}: {parts}. The models saved before are intact; lower "
+            f"{what} is not finite at step {self.state.step}: {parts}. The models saved before are intact; lower "
             "train.learning_rate, set train.clip_norm, or use train.precision=fp32"
         )
 
-    def _end_epoch(self, epoch: int, progress: TrainingProgress) -> bool:
-        """Validates, saves, and says whether to stop early."""
+    def _end_epoch(self, epoch: int, progress: TrainingProgress) -> None:
+        """Validates and saves."""
+        sums = {name: float(weight.sum()) for name, weight in self.model.named_parameters()}
+        if broken := {name: total for name, total in sums.items() if not math.isfinite(total)}:
+            self._stop_not_finite("the sum of a weight", broken)  # an update can spoil them with no loss to show it yet
         last = epoch + 1 == self.config.epochs
-        stop = False
-        if self.val_loader is None:
-            metrics: dict[str, float] = {}
-        elif last or (epoch + 1) % self.config.val_every == 0:
+        metrics: dict[str, float] = {}
+        if self.val_loader is not None and (last or (epoch + 1) % self.config.val_every == 0):
             metrics = self._validate(epoch, progress)
-            stop = 0 < self.config.early_stopping <= self.state.stale
-        else:
-            metrics = {}
-        if self.processes.first and (last or stop or metrics or (epoch + 1) % self.config.checkpoint_every == 0):
+        if self.processes.first and (last or metrics or (epoch + 1) % self.config.checkpoint_every == 0):
             save_model(self.folder.last, self._saved_weights(), self.task.meta(metrics))
             if self.val_loader is None:
                 save_model(self.folder.best, self._saved_weights(), self.task.meta(metrics))
             self._save_state()
             self._report_epoch(epoch, metrics)
-        return stop
 
     def _validate(self, epoch: int, progress: TrainingProgress) -> dict[str, float]:
         assert self.val_loader is not None
@@ -196,6 +193,11 @@ class Trainer:
         forward = self._forward(model)
         with torch.no_grad():
             metrics = self.task.evaluate(forward, self.val_loader, self.processes)
+        if self.task.metric not in metrics:
+            raise TrainingError(
+                f"validation gives no {self.task.metric}, by which the best model is chosen: no validation face is "
+                "labelled with the points that it needs; validate on others (data.val)"
+            )
         value = metrics[self.task.metric]
         better = self.state.best is None or (value > self.state.best) == self.task.higher_is_better
         if better and value != self.state.best:
@@ -288,22 +290,3 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 (libraries draw from the global one)
     torch.manual_seed(seed)
-
-
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam as TAO has it, or AdamW that decays kernels and spares biases, which are one-dimensional."""
-    if config.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    kernels = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [{"params": kernels, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
-
-
-def _average(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average whose decay begins low, so that the random start is soon forgotten."""
-
-    def average(old: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
-        return torch.lerp(new, old, min(decay, (1 + int(count)) / (10 + int(count))))
-
-    return AveragedModel(model, avg_fn=average, use_buffers=True)

@@ -106,7 +106,8 @@ def _open(path: Path) -> tuple[str | None, dict[str, Tensor]]:
     except SafetensorError as error:
         with open(path, "rb") as raw:
             start = raw.read(4)
-        if start[:2] in (b"\x80\x02", b"\x80\x04") or start == b"PK\x03\x04":
+        # A pickle of protocol 2 to 5, or the zip that torch.save makes.
+        if (start[:1] == b"\x80" and 2 <= start[1] <= 5) or start == b"PK\x03\x04":
             raise ModelFileError(
                 f"{path} is a pickle (a PyTorch .pt/.pth file). Pickles can run code when they are read and are never "
                 "loaded; give a facetrain .safetensors model file"

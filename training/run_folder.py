@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import ConfigError
+from ..errors import ConfigError, TrainingError
 from .model_file import write_atomic
 
 # Keys that change how a run is carried out but not what comes of it: a resumed run may change them.
@@ -49,23 +49,37 @@ class RunFolder:
         """Makes the folder ready for a run with this config and says whether it goes on with an earlier one.
 
         Raises:
-            ConfigError: a finished run stands there and `overwrite` is off, or an unfinished one had another config.
+            ConfigError: a finished run stands there and `overwrite` is off, an unfinished one had another config, or
+                the folder cannot be made.
         """
         self.refuse_finished(overwrite)
         goes_on = resume and not overwrite and self.resume_state.exists()
         if goes_on:
             self._check_same(config)
-        elif overwrite and self._config.exists():
+        elif overwrite and self._config.exists() and self._status.exists():  # surely a run, not just somebody's folder
             shutil.rmtree(self.path)
-        elif self.resume_state.exists():
-            self.resume_state.unlink()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"results_dir={self.path}: cannot make this folder ({error.strerror})") from None
+        if not goes_on:
+            self.resume_state.unlink(missing_ok=True)
             self._metrics.unlink(missing_ok=True)
-        self.path.mkdir(parents=True, exist_ok=True)
+        for file in (self.best, self.last, self.resume_state, self._config, self._metrics):
+            for unfinished in self.path.glob(f".{file.name}.*.tmp"):  # of a process that was killed while writing
+                unfinished.unlink()
         write_atomic(self._config, yaml.safe_dump(dict(config), sort_keys=False).encode())
         return goes_on
 
     def _check_same(self, config: Mapping[str, Any]) -> None:
-        before, now = _flatten(yaml.safe_load(self._config.read_text(encoding="utf-8"))), _flatten(config)
+        try:
+            before = _flatten(yaml.safe_load(self._config.read_text(encoding="utf-8")))
+        except (OSError, ValueError, AttributeError, yaml.YAMLError):
+            raise ConfigError(
+                f"results_dir={self.path} holds an unfinished run without a readable {self._config.name}, so it is "
+                "unknown what it was; choose another folder, or begin anew with train.resume=never"
+            ) from None
+        now = _flatten(config)
         changed = [key for key in {**before, **now} if before.get(key) != now.get(key) and not _free(key)]
         if changed:
             name = changed[0]
@@ -76,9 +90,8 @@ class RunFolder:
             )
 
     def log_metrics(self, record: Mapping[str, Any]) -> None:
-        """Appends one line to metrics.jsonl."""
-        with open(self._metrics, "a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(record)) + "\n")
+        """Appends one line to metrics.jsonl. Raises TrainingError when the disk refuses."""
+        _append(self._metrics, record)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""
@@ -90,7 +103,10 @@ class RunFolder:
         write_atomic(self._metrics, "".join(kept).encode())
 
     def log_status(self, status: str, message: str, **fields: Any) -> None:
-        """Appends one line to status.json under TAO's field names (date, time, status, verbosity, message, ...)."""
+        """Appends one line to status.json under TAO's field names (date, time, status, verbosity, message, ...).
+
+        Raises TrainingError when the disk refuses.
+        """
         now = datetime.now()
         record = {
             "date": f"{now.month}/{now.day}/{now.year}",
@@ -100,9 +116,21 @@ class RunFolder:
             "message": message,
             **fields,
         }
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self._status, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        _append(self._status, record)
+
+
+def _append(path: Path, record: Mapping[str, Any]) -> None:
+    """Adds a line, below whatever part of one a killed process or a full disk has left."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+b") as file:
+            file.seek(max(file.tell() - 1, 0))
+            broken = file.read(1) not in (b"", b"\n")
+            file.write(b"\n" * broken + json.dumps(dict(record)).encode() + b"\n")
+    except OSError as error:
+        raise TrainingError(
+            f"cannot write {path}: {error.strerror or error}; make room and run the same command again to go on"
+        ) from error
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:

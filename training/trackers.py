@@ -95,7 +95,8 @@ class CsvTracker:
         self.path = path
 
     def start(self, config: dict[str, Any], step: int = 0) -> None:
-        kept = [row for row in self._rows() if int(row["step"]) <= step] if step else []
+        # A killed run's last row may be cut off.
+        kept = [row for row in self._rows() if row["value"] and int(row["step"]) <= step] if step else []
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, ["step", "name", "value"], lineterminator="\n")

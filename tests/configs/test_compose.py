@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from facetrain.configs import compose, schema
 from facetrain.configs.compose import commented, grid, load_spec, to_plain, words
 from facetrain.configs.schema import FpenetEvaluateSpec, FpenetInferSpec, FpenetTrainSpec

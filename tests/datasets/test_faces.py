@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from facetrain.configs.schema import AugmentConfig
 from facetrain.datasets.faces import DeterministicBatchSampler, FaceDataset, face_loader, margin_for
 from facetrain.datasets.preprocessing import Preprocessing
 from facetrain.datasets.sample import FaceSample
 from facetrain.datasets.transforms import FaceAugment
 from facetrain.errors import ConfigError, DataError
-from PIL import Image
 
 PREPROCESSING = Preprocessing(size=32)
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from facetrain.configs.schema import SourceConfig
 from facetrain.datasets.fpenet_json import read_face_boxes, read_fpenet_json
 from facetrain.errors import DataError
-from PIL import Image
 
 SHARED = {"x": [20, 60, 40, 30], "y": [20, 20, 40, 60]}
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from facetrain.datasets.image import image_size, luma, read_image
 from facetrain.errors import DataError
-from PIL import Image
 
 RGB = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[255, 255, 255], [0, 0, 0], [10, 20, 30]]], np.uint8)
 LUMA = np.array([[76, 150, 29], [255, 0, 18]], np.uint8)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from facetrain.datasets.preprocessing import Preprocessing, cut, to_crop, to_image
 from facetrain.errors import ModelFileError
 

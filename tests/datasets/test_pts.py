@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from facetrain.configs.schema import SourceConfig
 from facetrain.datasets.pts import read_pts, read_pts_folder
 from facetrain.datasets.sample import PointState
 from facetrain.errors import DataError
-from PIL import Image
 
 POINTS = np.array([[10.5, 20.25], [60, 30], [35, 70]], np.float32)
 ROWS = "".join(f"{x} {y}\n" for x, y in POINTS)

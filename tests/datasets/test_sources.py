@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from facetrain.configs.schema import DataConfig, SourceConfig, SplitConfig
 from facetrain.datasets.preprocessing import Preprocessing
 from facetrain.datasets.sources import count_reasons, read_sets, read_source
 from facetrain.errors import ConfigError, DataError
-from PIL import Image
 
 
 def put(folder: Path, name: str, seed: int = 0, points: int = 3, quality: int = 95, scale: float = 1.0) -> None:

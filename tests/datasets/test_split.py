@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from facetrain.configs.schema import SplitConfig
 from facetrain.datasets.sample import FaceSample
 from facetrain.datasets.split import split_samples

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from facetrain.datasets import face_render
 from facetrain.datasets.face_canvas import HEIGHT, WIDTH, Canvas, ellipse
 from facetrain.datasets.face_hair import Painting

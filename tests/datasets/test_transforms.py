@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from facetrain.configs.schema import AugmentConfig
 from facetrain.datasets.sample import PointState
 from facetrain.datasets.transforms import FaceAugment

@@ -1,6 +1,7 @@
 """Points drawn on pictures."""
 
 import numpy as np
+
 from facetrain.datasets.sample import PointState
 from facetrain.fpenet_trainer.draw import OCCLUDED, TRUTH, VISIBLE, draw_points
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from facetrain.configs.compose import to_plain
 from facetrain.configs.schema import DataConfig, FpenetEvaluateSpec, FpenetTrainSpec, ModelConfig, SourceConfig
 from facetrain.datasets.preprocessing import Preprocessing
@@ -25,7 +27,6 @@ from facetrain.fpenet_trainer.network import build_model
 from facetrain.fpenet_trainer.predictor import Predictor
 from facetrain.fpenet_trainer.schemes import load_scheme
 from facetrain.training.model_file import ModelMeta, save_model
-from PIL import Image
 
 FACES = 5
 

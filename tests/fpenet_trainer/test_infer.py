@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from facetrain.configs.schema import FpenetInferSpec
 from facetrain.datasets.image import read_image
 from facetrain.datasets.preprocessing import Preprocessing
@@ -25,7 +27,6 @@ from facetrain.fpenet_trainer.network import Architecture, RecombinatorNet
 from facetrain.fpenet_trainer.predictor import Predictor
 from facetrain.fpenet_trainer.schemes import load_scheme
 from facetrain.training.model_file import ModelMeta, save_model
-from PIL import Image
 
 K = 5
 SIZE = 48

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from facetrain.configs.schema import LossConfig, ModelConfig
 from facetrain.errors import ConfigError
 from facetrain.fpenet_trainer.losses import (

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from facetrain.datasets.sample import PointState
 from facetrain.errors import FacetrainError
 from facetrain.fpenet_trainer.metrics import auc, average_precision, face_errors, failure_rate

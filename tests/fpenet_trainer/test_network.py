@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
+
 from facetrain.configs.schema import ModelConfig
 from facetrain.errors import ConfigError
 from facetrain.fpenet_trainer.network import Architecture, RecombinatorNet, build_model, soft_argmax
-from torch.nn import functional as F
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from facetrain.configs.schema import ModelConfig
 from facetrain.datasets.preprocessing import Preprocessing
 from facetrain.errors import ConfigError, ModelFileError

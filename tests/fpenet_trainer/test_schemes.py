@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from facetrain.errors import ConfigError
 from facetrain.fpenet_trainer.schemes import Scheme, load_scheme
 

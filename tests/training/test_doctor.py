@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from facetrain.training.doctor import Finding, doctor, examine
 from rich.console import Console
+
+from facetrain.training.doctor import Finding, doctor, examine
 
 
 def report() -> tuple[int, str]:

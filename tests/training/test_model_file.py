@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from facetrain import __version__
 from facetrain.errors import ModelFileError, TrainingError
 from facetrain.training.model_file import ModelMeta, load_model, save_model, write_atomic
-from safetensors.torch import load_file, save_file
 
 META = ModelMeta(
     architecture={"network": "fpenet", "beta": 0.1},

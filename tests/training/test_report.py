@@ -7,9 +7,10 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from facetrain.training import plots
 from facetrain.training.report import CurveGroup, Figure, Pictures, Section, Table, curve_section, write_report
-from PIL import Image
 
 VOID = {"meta", "img"}
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from facetrain.errors import ConfigError, ModelFileError
 from facetrain.training.resume import RunState
 from facetrain.training.run_folder import RunFolder, clock

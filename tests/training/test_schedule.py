@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from facetrain.configs.schema import TrainConfig
 from facetrain.training.schedule import learning_rate
 

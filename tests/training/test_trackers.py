@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from facetrain.configs.schema import TrackConfig
 from facetrain.errors import ConfigError
 from facetrain.training.trackers import CsvTracker, TrackerGroup, build_trackers
