@@ -4,6 +4,7 @@ that an epoch is the same whatever the number of processes, workers and restarts
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -169,14 +170,15 @@ def face_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_one_thread,
+        worker_init_fn=_start_worker,
         multiprocessing_context=context,
         generator=torch.Generator(),  # its own, so that iterating leaves the global random state alone
     )
 
 
-def _one_thread(_: int) -> None:
+def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the trainer ends its workers itself
 
 
 def _no_square(sample: FaceSample) -> Rejection:

@@ -97,8 +97,8 @@ def evaluated_data(spec: FpenetEvaluateSpec, trained_with: dict[str, Any]) -> Da
     found = data.test if spec.split == "test" else data.val or data.train
     if not found:
         raise ConfigError(
-            f"data.{spec.split} names no source, neither in the spec nor in the model file: give data.{spec.split}, or "
-            "choose another split"
+            f"data.{spec.split} names no source, neither in the spec nor in the model file: give data.{spec.split}"
+            + (", or take split=val, the part of the training faces that was held out" if data.train else "")
         )
     return data
 

@@ -58,6 +58,7 @@ def start_network(config: ModelConfig, pretrained: str) -> tuple[RecombinatorNet
     selection = config.source_points if config.num_keypoints != old.num_keypoints else []
     taken = copy_weights(source.state_dict(), network, old.num_keypoints, selection)
     lines = taken.lines(str(model_path(pretrained)))
+    lines.append(f"  the network is the file's: FpeNet_{old.variant}, width {old.width}, beta {old.beta:g}")
     side = meta.preprocessing.get("size")
     if side != config.input_size:
         lines.append(f"  note: the file was trained on crops of {side} pixels, model.input_size is {config.input_size}")

@@ -102,10 +102,12 @@ class FpenetTask:
             # Both sides learn: neither is the truth, and a constant answer is ruled out by the labelled faces.
             target = transform_points(prediction.points, similarity)
             counted = torch.ones_like(mask)
-        return self.keypoint_loss(transformed.points, target, counted, batch["weight"])
+        last = batch["image"].shape[-1] - 1
+        within = ((target >= 0) & (target <= last)).all(dim=2)  # the soft-argmax cannot point outside the crop
+        return self.keypoint_loss(transformed.points, target, counted * within, batch["weight"])
 
     def evaluate(self, forward: Forward, loader: DataLoader, processes: Processes) -> dict[str, float]:
-        """Metrics over all faces of all ranks' loaders, and the mean keypoint loss."""
+        """Metrics over all labelled faces of all ranks' loaders."""
         return self.errors(forward, loader, processes).summary()
 
     def errors(self, forward: Forward, loader: DataLoader, processes: Processes) -> FaceErrors:

@@ -1,5 +1,6 @@
 """Fixtures that several rooms share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,3 +13,37 @@ def shared_data() -> Path:
     if not (folder / "300w").is_dir():
         pytest.skip(f"real faces are not at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 drawn faces as a folder of pictures and .pts files with 68 points; read only."""
+    from facetrain.datasets.synthetic import draw_faces
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("faces")
+    for index, face in enumerate(draw_faces(24, seed=5, num_keypoints=68)):
+        Image.fromarray(face.image).save(folder / f"{index:02}.png")
+        points = "\n".join(f"{x:.3f} {y:.3f}" for x, y in face.points)
+        (folder / f"{index:02}.pts").write_text(f"version: 1\nn_points: 68\n{{\n{points}\n}}\n")
+    return folder
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out report.html, which takes longer than the training of these tests."""
+    from facetrain.fpenet_trainer import train
+    from facetrain.tests import runs
+
+    monkeypatch.setattr(train, "write_training_report", runs.no_report)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Networks of the tests are too small for threads to help."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -85,6 +85,7 @@ class Trainer:
         self.steps_per_epoch = math.ceil(len(self.train_loader) / self.config.accumulate)
         self.total_steps = self.config.epochs * self.steps_per_epoch
         self._stop_signal: int | None = None
+        self._newest: dict[str, float] = {}  # figures of the latest step, for status.json
 
     def load(self, state: RunState) -> None:
         """Goes on from a saved state."""
@@ -125,6 +126,7 @@ class Trainer:
             self.state.step += 1
             self.state.batch += len(group)
             self.state.seconds = total + time.monotonic() - started
+            self._newest = {"loss": parts["loss"], "learning_rate": rate}
             progress.step({"loss": parts["loss"], "lr": rate})
             if self.processes.first and self.state.step % self.config.log_every == 0:
                 self._log("train", epoch, {**parts, "learning_rate": rate})
@@ -172,7 +174,7 @@ class Trainer:
 
     def _end_epoch(self, epoch: int, progress: TrainingProgress) -> None:
         """Validates and saves."""
-        sums = {name: float(weight.sum()) for name, weight in self.model.named_parameters()}
+        sums = {name: float(weight.detach().sum()) for name, weight in self.model.named_parameters()}
         if broken := {name: total for name, total in sums.items() if not math.isfinite(total)}:
             self._stop_not_finite("the sum of a weight", broken)  # an update can spoil them with no loss to show it yet
         last = epoch + 1 == self.config.epochs
@@ -249,6 +251,7 @@ class Trainer:
             time_per_epoch=clock(per_epoch),
             eta=clock(per_epoch * (self.config.epochs - epoch - 1)),
             kpi=metrics,
+            graphical=self._newest,
         )
 
     def _forward(self, network: nn.Module) -> Forward:
@@ -269,7 +272,7 @@ class Trainer:
         """On the first SIGINT or SIGTERM finish the step and save; a second one, or many processes, stop at once.
 
         Processes that stopped at different steps would wait for each other for ever, so a distributed run falls back
-        on the state of its last epoch.
+        on the state of its last epoch. So does one whose loader processes end at the signal too.
         """
 
         def stop(number: int, frame: object) -> None:
@@ -280,6 +283,10 @@ class Trainer:
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
+        except (RuntimeError, OSError, EOFError):
+            if self._stop_signal is None:
+                raise
+            raise KeyboardInterrupt from None  # the signal has ended a loader process as well: no step can be finished
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from .. import __version__
@@ -97,15 +97,15 @@ def load_model(path: str | Path) -> tuple[dict[str, Tensor], ModelMeta]:
 
 
 def _open(path: Path) -> tuple[str | None, dict[str, Tensor]]:
-    """Our metadata and the tensors, from one opening: a running training may put a new file in the old one's place."""
+    """Our metadata and the tensors, from one reading: a running training may put a new file in the old one's place,
+    and `safe_open` opens its file once for the header and again for the tensors."""
     if not path.is_file():
         raise ModelFileError(f"there is no model file {path}")
+    data = path.read_bytes()
     try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("facetrain"), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        weights = load(data)
     except SafetensorError as error:
-        with open(path, "rb") as raw:
-            start = raw.read(4)
+        start = data[:4]
         # A pickle of protocol 2 to 5, or the zip that torch.save makes.
         if (start[:1] == b"\x80" and 2 <= start[1] <= 5) or start == b"PK\x03\x04":
             raise ModelFileError(
@@ -113,3 +113,5 @@ def _open(path: Path) -> tuple[str | None, dict[str, Tensor]]:
                 "loaded; give a facetrain .safetensors model file"
             ) from None
         raise ModelFileError(f"{path} is not a whole safetensors file: {error}") from None
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return header.get("__metadata__", {}).get("facetrain"), weights
