@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -184,7 +184,7 @@ def _read_spec_file(path: str | None) -> tuple[dict[str, Any], dict[str, str]]:
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 reads 1e-3 as a word and `off` as false; people who write specs mean a number and a word."""
 
-    yaml_implicit_resolvers: ClassVar = {
+    yaml_implicit_resolvers = {  # noqa: RUF012 (the base class has it so)
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

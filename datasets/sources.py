@@ -85,9 +85,10 @@ def read_source(
     Raises DataError when the path does not exist, when nothing can be used, and when the layouts do not fit.
     """
     if source.format == "synthetic":
-        from .synthetic import draw_faces
+        from .synthetic import NUM_POINTS, draw_faces
 
-        samples = draw_faces(source.count or DRAWN, source.seed, num_keypoints)
+        drawn = draw_faces(source.count or DRAWN, source.seed, NUM_POINTS if source_points else num_keypoints)
+        samples = [_take_points(sample, num_keypoints, source_points, key) for sample in drawn]
         rejections: list[Rejection] = []
     else:
         path = _existing(source, root, key)

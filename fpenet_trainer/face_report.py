@@ -55,7 +55,7 @@ def write_training_report(
     notes: Sequence[str] = (),
     pictures: int = 24,
 ) -> None:
-    """Writes `report.html` of a training run.
+    """Writes `report.html` of a training run, and its curves once more as pictures in `plots/`.
 
     Args:
         log: the records of `metrics.jsonl`.
@@ -63,7 +63,12 @@ def write_training_report(
         rejections, notes: what was left out of the data, and other remarks on them.
         pictures: worst faces to show of each set.
     """
-    sections = [curve_section("Training", log, CURVES)]
+    training = curve_section("Training", log, CURVES)
+    named = {f"training_{i}": block.plot for i, block in enumerate(training.blocks) if isinstance(block, Figure)}
+    named |= {f"ced_{name}": ced_plot(faces) for name, faces in results.items() if len(faces.errors)}
+    for name, plot in named.items():
+        plots.save_png(plot, run_dir / "plots" / f"{name}.png")
+    sections = [training]
     for name, faces in results.items():
         sections += face_sections(faces, f"{name.capitalize()} faces", pictures)
     left_out = [*rejections, *(rejection for faces in results.values() for rejection in faces.rejections)]

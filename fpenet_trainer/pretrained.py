@@ -57,8 +57,8 @@ def start_network(config: ModelConfig, pretrained: str) -> tuple[RecombinatorNet
     network = RecombinatorNet(replace(old, num_keypoints=config.num_keypoints, visibility_head=config.visibility_head))
     selection = config.source_points if config.num_keypoints != old.num_keypoints else []
     taken = copy_weights(source.state_dict(), network, old.num_keypoints, selection)
-    lines = taken.lines(str(model_path(pretrained)))
-    lines.append(f"  the network is the file's: FpeNet_{old.variant}, width {old.width}, beta {old.beta:g}")
+    kept = f"FpeNet_{old.variant}, width {old.width}, beta {old.beta:g}"
+    lines = taken.lines(f"{model_path(pretrained)} ({kept}: the network keeps that)")
     side = meta.preprocessing.get("size")
     if side != config.input_size:
         lines.append(f"  note: the file was trained on crops of {side} pixels, model.input_size is {config.input_size}")

@@ -29,6 +29,21 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learnt 10 points of 8 faces by heart; its models are something to go on from."""
+    from facetrain.fpenet_trainer import train
+    from facetrain.tests import runs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "write_training_report", runs.no_report)
+        return runs.train(
+            faces, tmp_path_factory.mktemp("trained"), *runs.TEN_POINTS, "data.train=[{format: pts, path: ., count: 8}]",
+            "data.split.fraction=0", "augment=none", "train.epochs=40", "train.batch_size=8",
+            "train.learning_rate=2e-2", "train.annealing=0.7",
+        )  # fmt: skip
+
+
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out report.html, which takes longer than the training of these tests."""

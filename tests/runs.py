@@ -30,7 +30,11 @@ SMALL = (
     "data.workers=0",
     "track.pictures=0",
 )
-POINTS = 68
+# For comparing weights of two ways to add the same gradients up. A bias of the head does not change a soft-arg-max: its
+# gradient is rounding noise, which Adam would scale to steps of the full learning rate. A penalty gives it a real one.
+COMPARABLE = ("loss.regularizer=l2", "loss.regularizer_weight=3e-2")
+TEN = [8, 30, 36, 39, 42, 45, 48, 51, 54, 57]
+TEN_POINTS = ("model.num_keypoints=10", f"model.source_points={TEN}", "model.width=16")
 
 
 def fpenet(*arguments: str) -> int:

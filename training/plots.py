@@ -136,8 +136,9 @@ def to_svg(figure: Figure) -> str:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Writes the figure on white at 200 dpi."""
-    figure.savefig(path, format="png", dpi=200, facecolor="white")
+    """Writes the figure on white."""
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, format="png", dpi=120, facecolor="white")
 
 
 def _axes(height: float) -> tuple[Figure, Axes]:
