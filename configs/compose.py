@@ -48,8 +48,6 @@ def load_spec(schema: type[Spec], overrides: Sequence[str], spec_file: str | Non
     for override in parsed:
         if not _is_group(override.key_or_group):
             _merge(config, _nested(override.key_or_group, override.value()), schema, "")
-    if missing := sorted(OmegaConf.missing_keys(config)):
-        raise ConfigError(f"{missing[0]}=???: a value is missing here")
     try:
         spec = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
@@ -207,6 +205,8 @@ def _nested(dotted: str, value: Any) -> dict[str, Any]:
 
 
 def _merge(config: Any, content: dict[str, Any], schema: type, where: str) -> None:
+    if unset := OmegaConf.missing_keys(OmegaConf.create(content)):  # merging would pass over them
+        raise ConfigError(f"{where}{min(unset)} is ???, which stands for a value that is yet to be given")
     try:
         config.merge_with(content)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
