@@ -18,8 +18,9 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 drawn faces as a folder of pictures and .pts files with 68 points; read only."""
-    from facetrain.datasets.synthetic import draw_faces
     from PIL import Image
+
+    from facetrain.datasets.synthetic import draw_faces
 
     folder = tmp_path_factory.mktemp("faces")
     for index, face in enumerate(draw_faces(24, seed=5, num_keypoints=68)):
@@ -38,9 +39,9 @@ def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "write_training_report", runs.no_report)
         return runs.train(
-            faces, tmp_path_factory.mktemp("trained"), *runs.TEN_POINTS, "data.train=[{format: pts, path: ., count: 8}]",
-            "data.split.fraction=0", "augment=none", "train.epochs=40", "train.batch_size=8",
-            "train.learning_rate=2e-2", "train.annealing=0.7",
+            faces, tmp_path_factory.mktemp("trained"), *runs.TEN_POINTS,
+            "data.train=[{format: pts, path: ., count: 8}]", "data.split.fraction=0", "augment=none",
+            "train.epochs=40", "train.batch_size=8", "train.learning_rate=2e-2", "train.annealing=0.7",
         )  # fmt: skip
 
 
@@ -62,3 +63,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def no_wandb_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No W&B account of the machine that runs the tests takes part."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, folder in {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_CONFIG_DIR": "config"}.items():
+        monkeypatch.setenv(name, str(tmp_path / "wandb_home" / folder))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))

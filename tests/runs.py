@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from facetrain.cli import FPENET, main
 from facetrain.fpenet_trainer import train as train_module
 from facetrain.training.model_file import load_model
-from torch import Tensor
 
 SMALL = (
     "model.num_keypoints=68",

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from facetrain.fpenet_trainer.predictor import Predictor
 from facetrain.tests.runs import (
     Runner,
@@ -136,8 +137,13 @@ def slow_steps(seconds: float) -> None:
 
 @pytest.mark.parametrize(
     ("number", "group"),
-    [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGTERM, True)]
-    + [(signal.SIGKILL, True)],
+    [
+        (signal.SIGINT, False),
+        (signal.SIGINT, True),
+        (signal.SIGTERM, False),
+        (signal.SIGTERM, True),
+        (signal.SIGKILL, True),
+    ],
 )
 def test_stopped_in_mid_epoch(faces, undisturbed, tmp_path, number, group):
     runner, folder = Runner(tmp_path), tmp_path / "run"
@@ -151,7 +157,7 @@ def test_stopped_in_mid_epoch(faces, undisturbed, tmp_path, number, group):
     if number == signal.SIGKILL:
         assert code == -signal.SIGKILL
     else:
-        assert code == 130
+        assert code == 130, runner.output
         assert "fpenet: interrupted" in runner.output
         assert "Traceback" not in runner.output
         assert json_lines(folder / "status.json")[-1]["status"] == "FAILURE"

@@ -11,8 +11,19 @@ import numpy as np
 import pytest
 import torch
 import yaml
+
 from facetrain.fpenet_trainer.predictor import Predictor
-from facetrain.tests.runs import COMPARABLE, TEN, TEN_POINTS, fpenet, furthest, json_lines, train, train_arguments, weights
+from facetrain.tests.runs import (
+    COMPARABLE,
+    TEN,
+    TEN_POINTS,
+    fpenet,
+    furthest,
+    json_lines,
+    train,
+    train_arguments,
+    weights,
+)
 from facetrain.training.model_file import load_model
 
 STILL = ("augment=none", "train.learning_rate=1e-9", "train.min_learning_rate=1e-12")  # the weights stay as they are
@@ -45,7 +56,7 @@ def test_a_run_and_what_it_leaves(faces, tmp_path):
     assert f"report: {folder / 'report.html'}" in done.stdout
     assert {path.name for path in folder.iterdir()} == {
         "config.yaml", "status.json", "metrics.jsonl", "metrics.csv", "best.safetensors", "last.safetensors",
-        "resume.pt", "report.html",
+        "resume.pt", "report.html", "plots",
     }  # fmt: skip
 
     config = yaml.safe_load((folder / "config.yaml").read_text())
@@ -125,7 +136,8 @@ class TestSettings:
             "train.epochs=4", "train.batch_size=8", "train.learning_rate=1e-3",
         )  # fmt: skip
         full, brain, half = (
-            losses(train(faces, tmp_path / name, *common, f"train.precision={name}")) for name in ("fp32", "bf16", "fp16")
+            losses(train(faces, tmp_path / name, *common, f"train.precision={name}"))
+            for name in ("fp32", "bf16", "fp16")
         )
         for low in (brain, half):
             assert low != full
@@ -184,7 +196,7 @@ class TestSettings:
         capsys.readouterr()
         folder = train(faces, tmp_path / "ten", *ten, *STILL)
         out = capsys.readouterr().out
-        assert f"from {source}: " in out and " 2 for the kept points" in out
+        assert f"from {source} " in out and " 2 for the kept points" in out
         crops = np.random.default_rng(0).integers(0, 256, (2, 32, 32), np.uint8)
         before, after = (Predictor.load(str(path), "cpu") for path in (source, folder / "last.safetensors"))
         np.testing.assert_allclose(after.predict(crops).points, before.predict(crops).points[:, TEN], atol=1e-3)

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from ..configs.schema import TrainConfig
-from ..errors import TrainingError
+from ..errors import FacetrainError, TrainingError
 from .distributed import Processes
 from .model_file import ModelMeta, save_model
 from .optimizer import build_optimizer, weight_average
@@ -137,7 +137,10 @@ class Trainer:
 
     def _next_group(self, batches: Iterator[Batch]) -> list[Batch]:
         """The batches of one optimiser step; the last group of an epoch may be smaller."""
-        return [batch for _, batch in zip(range(self.config.accumulate), batches, strict=False)]
+        try:
+            return [batch for _, batch in zip(range(self.config.accumulate), batches, strict=False)]
+        except FacetrainError as error:  # a loader process hands one over with its whole traceback as text before it
+            raise type(error)(str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()) from None
 
     def _step(self, group: list[Batch], epoch: int, rate: float) -> dict[str, float]:
         for parameters in self.optimizer.param_groups:
@@ -283,10 +286,12 @@ class Trainer:
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
-        except (RuntimeError, OSError, EOFError):
+        except FacetrainError:
+            raise
+        except Exception:  # the signal has ended a loader process as well, in the midst of whatever it did
             if self._stop_signal is None:
                 raise
-            raise KeyboardInterrupt from None  # the signal has ended a loader process as well: no step can be finished
+            raise KeyboardInterrupt from None
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

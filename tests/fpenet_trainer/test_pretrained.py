@@ -139,6 +139,13 @@ def test_wrong_source_points(tmp_path, points, message):
         start_network(ModelConfig(num_keypoints=3, source_points=points), path)
 
 
+def test_points_of_a_layout_larger_than_the_built_in_ones(tmp_path):
+    source, path = model_file(tmp_path, num_keypoints=120)
+    network, scheme, _ = start_network(ModelConfig(num_keypoints=2, source_points=[119, 3]), path)
+    assert torch.equal(network.keypoints.weight, source.keypoints.weight[[119, 3]])
+    assert scheme.names == ("point_119", "point_3")
+
+
 def test_another_networks_file(tmp_path):
     _, path = model_file(tmp_path, network="facenet")
     with pytest.raises(ModelFileError, match="holds a facenet model, not FPENet"):

@@ -6,10 +6,8 @@ import csv
 import json
 import logging
 import os
-import struct
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import pytest
 
 from facetrain.configs.schema import TrackConfig
 from facetrain.errors import ConfigError
+from facetrain.tests.wandb_run import offline_records, read_offline_run
 from facetrain.training.trackers import CsvTracker, TrackerGroup, build_trackers
 
 CONFIG = {"seed": 7, "train": {"epochs": 3, "learning_rate": 0.5}}
@@ -25,14 +24,7 @@ PICTURE = np.zeros((6, 8, 3), np.uint8)
 PICTURE[2, 3] = (255, 0, 10)
 
 
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No W&B account of the machine that runs the tests takes part."""
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, folder in {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_CONFIG_DIR": "config"}.items():
-        monkeypatch.setenv(name, str(tmp_path / "wandb_home" / folder))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+pytestmark = pytest.mark.usefixtures("no_wandb_account")
 
 
 def rows(path: Path) -> list[tuple[int, str, float]]:
@@ -88,30 +80,6 @@ def test_tensorboard_events(tmp_path: Path) -> None:
     assert json.loads(text) == CONFIG
 
 
-def offline_records(path: Path) -> Iterator[Any]:
-    """The records of an offline run: the framing of LevelDB's log (7-byte chunk heads in blocks of 32 KiB), inside it
-    W&B's own protocol buffers.
-    """
-    import wandb
-    from wandb.proto import wandb_internal_pb2
-
-    wandb.teardown()  # its process writes the last records a little after `finish`
-    data, position, record = path.read_bytes(), 7, b""
-    assert data[:4] == b":W&B"
-    while position + 7 <= len(data):
-        if 32768 - position % 32768 < 7:  # no chunk head fits: the block is padded
-            position += 32768 - position % 32768
-            continue
-        length, kind = struct.unpack("<HB", data[position + 4 : position + 7])
-        record += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            message = wandb_internal_pb2.Record()
-            message.ParseFromString(record)
-            record = b""
-            yield message
-
-
 def wandb_track(**values: Any) -> TrackConfig:
     return TrackConfig(csv=False, wandb=True, project="faces", **values)
 
@@ -127,38 +95,27 @@ def test_wandb_offline_run_holds_everything(tmp_path: Path, caplog: pytest.LogCa
     group.log({"val/nme": 0.05}, 20)
     group.pictures("faces", [(PICTURE, "one"), (PICTURE, "two")], 20)
     group.finish(model, {"nme": 0.04})
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
-    (file,) = run_dir.glob("wandb/offline-run-*/run-*.wandb")
-    records = list(offline_records(file))
-    run = next(record.run for record in records if record.HasField("run"))
-    assert (run.project, run.display_name) == ("faces", "night_run")
-    assert run.run_id == (run_dir / "wandb_id").read_text().strip()
-    config = {update.key: json.loads(update.value_json) for update in run.config.update}
-    assert {name: config[name] for name in CONFIG} == CONFIG
-    assert not (run.host or run.git.commit)
+    found = read_offline_run(run_dir)
+    assert (found.run.project, found.run.display_name) == ("faces", "night_run")
+    assert found.run.run_id == (run_dir / "wandb_id").read_text().strip()
+    assert {name: found.config[name] for name in CONFIG} == CONFIG
+    assert not (found.run.host or found.run.git.commit)
 
-    history: dict[int, dict[str, Any]] = {}
-    for record in records:
-        if record.HasField("history"):
-            row = history.setdefault(record.history.step.num, {})
-            for item in record.history.item:
-                row["/".join(item.nested_key) or item.key] = json.loads(item.value_json)
+    history = found.history
     assert history[10]["loss"] == 1.5
     assert history[10]["loss/points"] == 1.25
     assert history[10]["lr"] == 0.1
     assert history[20]["val/nme"] == 0.05
     assert history[20]["faces/captions"] == ["one", "two"]
     for name in history[20]["faces/filenames"]:
-        assert (file.parent / "files" / name).is_file()
+        assert (found.file.parent / "files" / name).is_file()
 
-    (artifact,) = [r.request.log_artifact.artifact for r in records if r.request.HasField("log_artifact")] or [
-        r.artifact for r in records if r.HasField("artifact")
-    ]
-    assert artifact.type == "model"
-    assert json.loads(artifact.metadata) == {"nme": 0.04}
-    assert [entry.path for entry in artifact.manifest.contents] == ["best.safetensors"]
-    assert artifact.manifest.contents[0].local_path == str(model)
+    assert found.artifact.type == "model"
+    assert json.loads(found.artifact.metadata) == {"nme": 0.04}
+    assert [entry.path for entry in found.artifact.manifest.contents] == ["best.safetensors"]
+    assert found.artifact.manifest.contents[0].local_path == str(model)
 
 
 def test_wandb_resumed_run_keeps_its_id(tmp_path: Path) -> None:
