@@ -167,4 +167,4 @@ def test_the_cumulative_curve_steps_at_each_error():
 
 def test_png_files_are_written(tmp_path):
     plots.save_png(plots.ced({"all": np.array([1.0])}, "error, %", limit=8), tmp_path / "ced.png")
-    assert Image.open(tmp_path / "ced.png").size[0] > 800
+    assert Image.open(tmp_path / "ced.png").size[0] > 500

@@ -136,6 +136,7 @@ def test_wandb_without_a_key_never_asks(tmp_path: Path) -> None:
         build_trackers(wandb_track(wandb_mode="online"), tmp_path)
 
 
+@pytest.mark.slow  # W&B's own process retries on a clock of its own, minutes on a busy machine
 def test_wandb_goes_offline_where_the_server_is_out_of_reach(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     script = """
@@ -154,7 +155,7 @@ print("trackers left:", len(group.trackers))
     # Another process: W&B reads the address of its server once. Nothing listens on port 9.
     environment = os.environ | {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
     command = [sys.executable, "-c", script, str(tmp_path / "run")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=True)
     assert "tracked offline" in done.stderr
     assert "trackers left: 1" in done.stdout
     (file,) = tmp_path.glob("run/wandb/offline-run-*/run-*.wandb")
