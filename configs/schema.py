@@ -186,7 +186,7 @@ class LossConfig:
                                                "{eyes: 0.4, mouth: 0.3, pupil: 0.2, face: 0.1}; empty: all points "
                                                "alike")  # fmt: skip
     mask_occluded: bool = key(True, "leave occluded points out of the loss")
-    heatmap_weight: float = key(0.0, "weight of the cross-entropy between each point's soft-max map and a Gaussian at "
+    heatmap_weight: float = key(1.0, "weight of the cross-entropy between each point's soft-max map and a Gaussian at "
                                      "its label; 0: off", low=0.0, high=100.0)  # fmt: skip
     heatmap_sigma: float = key(1.5, "standard deviation of that Gaussian, pixels of the crop", low=0.2, high=20.0)
     visibility_weight: float = key(1.0, "weight of the visibility head's cross-entropy", low=0.0, high=1000.0)
@@ -199,19 +199,19 @@ class LossConfig:
 class TrainConfig:
     """The loop."""
 
-    epochs: int = key(40, "passes over the training faces", low=1, high=100000)
+    epochs: int = key(60, "passes over the training faces", low=1, high=100000)
     batch_size: int = key(32, "faces a step and process", low=1, high=65536)
     accumulate: int = key(1, "batches whose gradients are added up before a step", low=1, high=4096)
     optimizer: str = key("adamw", "adam is TAO's (no weight decay)", choices=("adamw", "adam"))
     learning_rate: float = key(3e-3, "highest learning rate", low=1e-9, high=10.0)
     min_learning_rate: float = key(1e-6, "learning rate at the first and last step", low=1e-12, high=10.0)
-    soft_start: float = key(0.1, "share of the run over which the rate rises", low=0.0, high=1.0)
-    annealing: float = key(0.3, "share of the run after which the rate falls", low=0.0, high=1.0)
-    schedule: str = key("exponential", "shape of the rise and fall: TAO's soft-start annealing is exponential",
+    soft_start: float = key(0.05, "share of the run over which the rate rises", low=0.0, high=1.0)
+    annealing: float = key(0.05, "share of the run after which the rate falls", low=0.0, high=1.0)
+    schedule: str = key("cosine", "shape of the rise and fall: TAO's soft-start annealing is exponential",
                         choices=("exponential", "cosine"))  # fmt: skip
     weight_decay: float = key(1e-4, "decoupled weight decay of adamw, on kernels only", low=0.0, high=10.0)
     clip_norm: float = key(5.0, "largest gradient norm; 0: no clipping", low=0.0, high=1e6)
-    ema: float = key(0.0, "decay of the averaged weights that are validated and saved; 0: off", low=0.0, high=0.99999)
+    ema: float = key(0.998, "decay of the averaged weights that are validated and saved; 0: off", low=0.0, high=0.99999)
     precision: str = key("fp32", "arithmetic of the network; the soft-argmax is always fp32",
                          choices=("fp32", "bf16", "fp16"))  # fmt: skip
     device: str = key("auto", "auto: the GPU of this process, else the CPU", choices=("auto", "cpu", "cuda"))
