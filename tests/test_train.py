@@ -114,7 +114,7 @@ class TestSettings:
         saved = weights(folder / "last.safetensors")
         assert furthest(saved, {name: state["average"][f"module.{name}"] for name in saved}) == 0
         assert 1e-5 < furthest(saved, state["weights"]) < 0.1
-        plain = train(faces, tmp_path / "plain", "data.split.fraction=0")
+        plain = train(faces, tmp_path / "plain", "train.ema=0", "data.split.fraction=0")
         assert furthest(weights(plain / "last.safetensors"), state["weights"]) == 0  # it only looks on
 
     def test_accumulation_equals_a_larger_batch(self, faces, trained, tmp_path):
@@ -133,7 +133,7 @@ class TestSettings:
     def test_low_precision_learns_like_fp32(self, faces, trained, tmp_path):
         common = (
             *TEN_POINTS, f"train.pretrained={trained / 'last.safetensors'}", "augment=none", "data.split.fraction=0",
-            "train.epochs=4", "train.batch_size=8", "train.learning_rate=1e-3",
+            "train.epochs=4", "train.batch_size=8", "train.learning_rate=1e-3", "loss.heatmap_weight=0",
         )  # fmt: skip
         full, brain, half = (
             losses(train(faces, tmp_path / name, *common, f"train.precision={name}"))
@@ -211,7 +211,7 @@ class TestSettings:
         assert val_records(mixed)[0]["faces"] == 1
         (record,) = (r for r in json_lines(mixed / "metrics.jsonl") if r["kind"] == "train")
         assert record["elt"] > 0
-        assert record["loss"] == pytest.approx(record["landmarks"] + 0.5 * record["elt"], rel=1e-5)
+        assert record["loss"] == pytest.approx(record["landmarks"] + record["heatmap"] + 0.5 * record["elt"], rel=1e-5)
 
     def test_validation_counts_labelled_faces_only(self, faces, tmp_path):
         val = "{format: synthetic, count: 3, seed: 1}, {format: synthetic, count: 4, seed: 2, labelled: false}"

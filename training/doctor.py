@@ -17,7 +17,7 @@ from rich.table import Table
 from .. import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
-IMPORT_NAMES = {"hydra-core": "hydra", "opencv-python-headless": "cv2", "pillow": "PIL"}
+IMPORT_NAMES = {"hydra-core": "hydra", "opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml"}
 EXPORT_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 NOT_FOR_USERS = ("all", "dev")  # extras
 

@@ -121,7 +121,7 @@ def test_numbers_as_people_write_them(spec, text):
         ("train.precision=fp8", "train.precision=fp8 is not accepted [fp32 | bf16 | fp16]"),
         ("data.train=[{format: voc}]", "data.train[0].format=voc is not accepted [pts | fpenet_json | synthetic]"),
         ("train.min_learning_rate=1", "train.min_learning_rate=1.0 is above train.learning_rate=0.003"),
-        ("train.soft_start=0.9", "train.soft_start=0.9 is above train.annealing=0.3"),
+        ("train.soft_start=0.9", "train.soft_start=0.9 is above train.annealing=0.05"),
         ("augment.zoom_min=2", "augment.zoom_min=2.0 is above augment.zoom_max=1.2"),
         ("augment.blur_kernel_sizes=[4]", "augment.blur_kernel_sizes: 4 is not an odd number"),
         ("model.input_size=100", "model.input_size=100: four poolings need a multiple of 16"),
