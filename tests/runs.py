@@ -30,6 +30,10 @@ SMALL = (
     "train.log_every=1",
     "data.workers=0",
     "track.pictures=0",
+    # Most of so short a run at small rates: what the tests compare to 1e-6 would drift apart at full ones.
+    "train.schedule=exponential",
+    "train.soft_start=0.1",
+    "train.annealing=0.3",
 )
 # For comparing weights of two ways to add the same gradients up. A bias of the head does not change a soft-arg-max: its
 # gradient is rounding noise, which Adam would scale to steps of the full learning rate. A penalty gives it a real one.
