@@ -204,12 +204,12 @@ class Trainer:
                 "labelled with the points that it needs; validate on others (data.val)"
             )
         value = metrics[self.task.metric]
-        better = self.state.best is None or (value > self.state.best) == self.task.higher_is_better
-        if better and value != self.state.best:
+        best = self.state.best
+        better = best is None or (value > best if self.task.higher_is_better else value < best)
+        if better:
             self.state.best, self.state.stale = value, 0
         else:
             self.state.stale += 1
-            better = False
         if self.processes.first:
             if better:
                 save_model(self.folder.best, self._saved_weights(), self.task.meta(metrics))
