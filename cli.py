@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ class Verb:
 
     Attributes:
         help: one line.
-        schema: name of the spec's dataclass in `configs.schema`; "" for a verb without a spec.
+        schema: name of the spec's dataclass in `configs.<program>.schema`.
         run: does it, given the spec.
     """
 
@@ -105,10 +106,10 @@ def _dispatch(program: str, verbs: dict[str, Verb], arguments: list[str]) -> int
 
 def _run(program: str, verb: Verb, arguments: list[str]) -> int:
     spec_file, multirun, overrides = _parse(program, arguments)
-    from .configs import compose, schema
+    from .configs import compose
 
     logging.basicConfig(level=logging.WARNING, format=f"{program}: %(message)s")
-    kind = getattr(schema, verb.schema)
+    kind = _spec_type(program, verb)
     if not multirun:
         verb.run(compose.load_spec(kind, overrides, spec_file))
         return 0
@@ -119,6 +120,10 @@ def _run(program: str, verb: Verb, arguments: list[str]) -> int:
         print(f"{program}: run {i + 1} of {len(jobs)} in {spec.results_dir}: {' '.join(job)}", flush=True)
         verb.run(spec)
     return 0
+
+
+def _spec_type(program: str, verb: Verb) -> type[Any]:
+    return getattr(import_module(f".configs.{program}.schema", __package__), verb.schema)
 
 
 def _parse(program: str, arguments: list[str]) -> tuple[str | None, bool, list[str]]:
@@ -150,10 +155,10 @@ def _default_spec(program: str, verbs: dict[str, Verb], arguments: list[str]) ->
     name = ALIASES.get(arguments[0], arguments[0]) if arguments else "train"
     if name not in verbs:
         raise ConfigError(f"default-spec {name}: there is no such verb; accepted: {', '.join(verbs)}")
-    from .configs import compose, schema
+    from .configs import compose
 
     print(f"# {program} {name} -e this.yaml\n# Every key with its default. Keep the ones you change.")
-    print("\n".join(compose.commented(getattr(schema, verbs[name].schema))))
+    print("\n".join(compose.commented(_spec_type(program, verbs[name]))))
     return 0
 
 
@@ -189,9 +194,9 @@ def _usage(program: str, verbs: dict[str, Verb]) -> str:
 
 
 def _verb_usage(program: str, name: str, verb: Verb) -> str:
-    from .configs import compose, schema
+    from .configs import compose
 
-    kind = getattr(schema, verb.schema)
+    kind = _spec_type(program, verb)
     lines = [f"{program} {name}: {verb.help}", ""]
     if groups := compose.offered_groups(kind):
         lines += ["groups:", *[f"  {group}=" + "|".join(names) for group, names in groups.items()], ""]
@@ -200,10 +205,10 @@ def _verb_usage(program: str, name: str, verb: Verb) -> str:
 
 def _completion(program: str, verbs: dict[str, Verb]) -> str:
     """A script for bash and zsh that completes verbs, keys and groups."""
-    from .configs import compose, schema
+    from .configs import compose
 
     words = " ".join([*verbs, *OTHER_VERBS, "--help", "--version"])
-    cases = [f'    {name}) words="{" ".join(compose.words(getattr(schema, v.schema)))} -e -r -m" ;;'
+    cases = [f'    {name}) words="{" ".join(compose.words(_spec_type(program, v)))} -e -r -m" ;;'
              for name, v in verbs.items()]  # fmt: skip
     cases.append(f'    default-spec) words="{" ".join(verbs)}" ;;')
     return "\n".join(

@@ -20,7 +20,7 @@ import numpy as np
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import albumentations as A
 
-from facetrain.configs.schema import AugmentConfig, SourceConfig
+from facetrain.configs.fpenet.schema import AugmentConfig, SourceConfig
 from facetrain.datasets.faces import FaceDataset, margin_for
 from facetrain.datasets.preprocessing import Preprocessing
 from facetrain.datasets.pts import read_pts_folder

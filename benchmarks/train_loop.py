@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from facetrain.configs.compose import load_spec
-from facetrain.configs.schema import FpenetTrainSpec
+from facetrain.configs.fpenet.schema import FpenetTrainSpec
 from facetrain.fpenet_trainer import train as fpenet
 from facetrain.training.distributed import process_group
 from facetrain.training.loop import Trainer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,6 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from ..errors import ConfigError
 
-HERE = Path(__file__).parent
 Spec = TypeVar("Spec")
 
 
@@ -42,11 +42,12 @@ def load_spec(schema: type[Spec], overrides: Sequence[str], spec_file: str | Non
     for override in parsed:
         if override.is_sweep_override():
             raise ConfigError(f"{override.input_line!r} lists several values: -m runs each, quotes make them one")
-    groups = {**file_groups, **{o.key_or_group: str(o.value()) for o in parsed if _is_group(o.key_or_group)}}
+    home = group_home(schema)
+    groups = {**file_groups, **{o.key_or_group: str(o.value()) for o in parsed if _is_group(home, o.key_or_group)}}
     config = _compose(schema, groups)
     _merge(config, from_file, schema, f"{spec_file}: ")
     for override in parsed:
-        if not _is_group(override.key_or_group):
+        if not _is_group(home, override.key_or_group):
             _merge(config, _nested(override.key_or_group, override.value()), schema, "")
     try:
         spec = OmegaConf.to_object(config)
@@ -104,11 +105,16 @@ def commented(schema: type, indent: str = "") -> Iterator[str]:
             yield from (f"{indent}  # {line}" for line in commented(get_args(kind)[-1]))
 
 
+def group_home(schema: type) -> Path:
+    """The folder of a schema's YAML groups: that of the file which defines it."""
+    return Path(inspect.getfile(schema)).parent
+
+
 def offered_groups(schema: type) -> dict[str, list[str]]:
     """The YAML groups that fit a verb, and the names in each: those of its own sections, and of training all."""
     hints = get_type_hints(schema)
     names: dict[str, list[str]] = {}
-    for path in sorted(HERE.glob("*/*.yaml")):
+    for path in sorted(group_home(schema).glob("*/*.yaml")):
         if path.parent.name in hints or "train" in hints:
             names.setdefault(path.parent.name, []).append(path.stem)
     return names
@@ -130,8 +136,9 @@ def to_plain(spec: Any) -> dict[str, Any]:
 
 def _compose(schema: type, groups: dict[str, str]) -> Any:
     """The schema's defaults with the chosen YAML groups."""
+    home = group_home(schema)
     for group, name in groups.items():
-        choices = sorted(p.stem for p in (HERE / group).glob("*.yaml"))
+        choices = sorted(p.stem for p in (home / group).glob("*.yaml"))
         if name not in choices:
             raise ConfigError(f"{group}={name}: there is no such {group}{_nearest(name, choices)}")
     if not groups:
@@ -139,7 +146,7 @@ def _compose(schema: type, groups: dict[str, str]) -> Any:
     # An experiment is a recipe: what is chosen beside it goes over it, in whatever order it was typed.
     names = sorted(groups, key=lambda group: group != "experiment")
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(HERE), version_base="1.3"):
+    with initialize_config_dir(str(home), version_base="1.3"):
         try:
             content = OmegaConf.to_container(compose(None, [f"+{group}={groups[group]}" for group in names]))
         except HydraException as error:
@@ -157,8 +164,8 @@ def _compose(schema: type, groups: dict[str, str]) -> Any:
     return config
 
 
-def _is_group(name: str) -> bool:
-    return "." not in name and (HERE / name).is_dir() and not name.startswith("_")
+def _is_group(home: Path, name: str) -> bool:
+    return "." not in name and (home / name).is_dir() and not name.startswith("_")
 
 
 def _read_spec_file(path: str | None) -> tuple[dict[str, Any], dict[str, str]]:

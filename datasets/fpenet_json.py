@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..configs.schema import SourceConfig
+from ..configs.fpenet.schema import SourceConfig
 from ..errors import DataError
 from .frame import fit_to_picture
 from .json_list import JsonEntry, JsonList

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..configs.schema import SourceConfig
+from ..configs.fpenet.schema import SourceConfig
 from ..errors import DataError
 from .frame import fit_to_picture
 from .image import IMAGE_SUFFIXES

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from ..configs.schema import DataConfig, SourceConfig
+from ..configs.fpenet.schema import DataConfig, SourceConfig
 from ..errors import ConfigError, DataError
 from .duplicates import drop_duplicates
 from .fpenet_json import read_fpenet_json

@@ -16,7 +16,7 @@ import numpy as np
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks a server for its newest version on import otherwise
 import albumentations as A
 
-from ..configs.schema import AugmentConfig
+from ..configs.fpenet.schema import AugmentConfig
 from ..errors import ConfigError
 from .sample import ByteArray, FloatArray, PointState
 

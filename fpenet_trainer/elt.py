@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..configs.schema import EltConfig
+from ..configs.fpenet.schema import EltConfig
 
 
 def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:

@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from ..configs.schema import DataConfig, FpenetEvaluateSpec, SourceConfig, SplitConfig
+from ..configs.fpenet.schema import DataConfig, FpenetEvaluateSpec, SourceConfig
+from ..configs.schema import SplitConfig
 from ..datasets.sample import Rejection
 from ..datasets.sources import read_sets
 from ..errors import ConfigError

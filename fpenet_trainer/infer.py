@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from ..configs.schema import FpenetInferSpec
+from ..configs.fpenet.schema import FpenetInferSpec
 from ..datasets.preprocessing import Preprocessing, cut
 from ..datasets.sample import FloatArray
 from ..errors import ConfigError, DataError

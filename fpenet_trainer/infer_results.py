@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..configs.schema import FpenetInferSpec
+from ..configs.fpenet.schema import FpenetInferSpec
 from ..datasets.preprocessing import Square, to_image
 from ..datasets.sample import ByteArray, FloatArray
 from ..errors import ConfigError

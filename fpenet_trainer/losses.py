@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..configs.schema import LossConfig
+from ..configs.fpenet.schema import LossConfig
 from ..errors import ConfigError
 from .schemes import Scheme
 

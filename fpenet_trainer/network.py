@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..configs.schema import ModelConfig
+from ..configs.fpenet.schema import ModelConfig
 
 # The original feeds 0..255 into Glorot-initialised convolutions. Scaling inside the network trains far better, and a
 # power of two can be folded into the first convolution without changing a bit.

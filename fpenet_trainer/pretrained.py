@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
-from ..configs.schema import ModelConfig
+from ..configs.fpenet.schema import ModelConfig
 from ..errors import ConfigError
 from .network import RecombinatorNet, build_model
 from .predictor import load_network, model_path

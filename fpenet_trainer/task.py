@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..configs.schema import LossConfig
+from ..configs.fpenet.schema import LossConfig
 from ..datasets.preprocessing import Preprocessing, to_image
 from ..datasets.sample import PointState
 from ..training.distributed import Processes

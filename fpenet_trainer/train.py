@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..configs.compose import to_plain
-from ..configs.schema import FpenetTrainSpec
+from ..configs.fpenet.schema import FpenetTrainSpec
 from ..datasets.faces import FaceDataset, face_loader, margin_for
 from ..datasets.preprocessing import Preprocessing
 from ..datasets.sample import FaceSample, Rejection

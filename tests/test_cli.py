@@ -107,7 +107,7 @@ def test_a_grid_with_one_wrong_job_does_not_begin(tmp_path):
 def test_results_dir_may_hold_anything_a_path_may(tmp_path):
     program = (
         "import sys; from facetrain.cli import _parse; from facetrain.configs.compose import load_spec; "
-        "from facetrain.configs.schema import FpenetTrainSpec; "
+        "from facetrain.configs.fpenet.schema import FpenetTrainSpec; "
         "_, _, overrides = _parse('fpenet', ['-r', sys.argv[1]]); "
         "print(load_spec(FpenetTrainSpec, overrides).results_dir)"
     )

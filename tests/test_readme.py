@@ -16,8 +16,9 @@ import yaml
 from PIL import Image
 
 from facetrain.cli import ALIASES, FPENET, OTHER_VERBS, _parse
-from facetrain.configs import compose, schema
-from facetrain.configs.schema import FpenetTrainSpec
+from facetrain.configs import compose
+from facetrain.configs.fpenet import schema
+from facetrain.configs.fpenet.schema import FpenetTrainSpec
 from facetrain.datasets.fpenet_json import read_fpenet_json
 from facetrain.datasets.pts import read_pts
 from facetrain.errors import ConfigError
@@ -27,9 +28,9 @@ from facetrain.fpenet_trainer.schemes import load_scheme
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-SWEEP = ROOT / "configs" / "wandb_sweep.yaml"
+SWEEP = ROOT / "configs" / "fpenet" / "wandb_sweep.yaml"
 SPECS = [getattr(schema, verb.schema) for verb in FPENET.values()]
-GROUPS = {path.parent.name for path in compose.HERE.glob("*/*.yaml")}
+GROUPS = {path.parent.name for path in compose.group_home(FpenetTrainSpec).glob("*/*.yaml")}
 NO_KEYS = {"key", "weights_only"}  # before an equals sign in the prose
 FILE_ENDINGS = (".py", ".yaml", ".json", ".jsonl", ".csv", ".safetensors", ".pt", ".md", ".html", ".txt", ".sh")
 
@@ -247,7 +248,7 @@ def test_sweep_trains(monkeypatch):
 
 
 def test_sweep_is_no_group_and_is_shipped():
-    assert SWEEP.parent == compose.HERE
+    assert SWEEP.parent == compose.group_home(FpenetTrainSpec)
     assert "sweep" not in compose.offered_groups(FpenetTrainSpec)
     sweep = yaml.safe_load(SWEEP.read_text(encoding="utf-8"))
     assert sweep["metric"] == {"name": "val/nme_interocular", "goal": "minimize"}

@@ -67,7 +67,7 @@ def test_every_module_and_data_file_is_in_it(wheel):
         )
         and not name.parts[0].startswith(".")
     }
-    assert {"cli.py", "py.typed", "fpenet_trainer/schemes/104.yaml", "configs/data/pts_300w.yaml"} <= wanted
+    assert {"cli.py", "py.typed", "fpenet_trainer/schemes/104.yaml", "configs/fpenet/data/pts_300w.yaml"} <= wanted
     assert wanted - shipped(wheel) == set()
 
 

@@ -23,6 +23,8 @@ def weight_average(model: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average whose decay begins low, so that the random start is soon forgotten."""
 
     def average(old: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+        if not new.is_floating_point():  # batch normalisation counts its batches
+            return new
         return torch.lerp(new, old, min(decay, (1 + int(count)) / (10 + int(count))))
 
     return AveragedModel(model, avg_fn=average, use_buffers=True)

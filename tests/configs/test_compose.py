@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from facetrain.configs import compose, schema
-from facetrain.configs.compose import commented, grid, load_spec, to_plain, words
-from facetrain.configs.schema import FpenetEvaluateSpec, FpenetInferSpec, FpenetTrainSpec
+from facetrain.configs import schema as shared
+from facetrain.configs.compose import _Loader, commented, grid, group_home, load_spec, to_plain, words
+from facetrain.configs.fpenet import schema as fpenet
+from facetrain.configs.fpenet.schema import FpenetEvaluateSpec, FpenetInferSpec, FpenetTrainSpec
 from facetrain.errors import ConfigError
 
 SPECS = [FpenetTrainSpec, FpenetEvaluateSpec, FpenetInferSpec]
-GROUP_FILES = sorted(compose.HERE.glob("*/*.yaml"))
+GROUP_FILES = sorted(group_home(FpenetTrainSpec).glob("*/*.yaml"))
 
 
 def error(overrides: list[str], spec_file: str | None = None, kind: type = FpenetTrainSpec) -> str:
@@ -44,7 +45,7 @@ def test_every_group_file_fits_the_schema(path):
     load_spec(FpenetTrainSpec, [f"{path.parent.name}={path.stem}"])
 
 
-@pytest.mark.parametrize("path", sorted(compose.HERE.glob("data/*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p for p in GROUP_FILES if p.parent.name == "data"], ids=lambda p: p.stem)
 def test_every_data_group_serves_evaluate_too(path):
     train, evaluate = (load_spec(kind, [f"data={path.stem}"]) for kind in (FpenetTrainSpec, FpenetEvaluateSpec))
     assert evaluate.data == train.data
@@ -166,7 +167,7 @@ def test_empty_spec_file(spec):
 @pytest.mark.parametrize("kind", SPECS)
 def test_the_printed_default_spec_loads_back(spec, kind):
     text = "\n".join(commented(kind))
-    assert yaml.load(text, compose._Loader) == to_plain(kind())
+    assert yaml.load(text, _Loader) == to_plain(kind())
     assert load_spec(kind, [], spec(text)) == kind()
 
 
@@ -205,7 +206,7 @@ def test_words_complete_groups_and_keys():
 
 
 def test_every_key_says_what_it_means():
-    for cls in vars(schema).values():
+    for cls in [*vars(shared).values(), *vars(fpenet).values()]:
         for item in getattr(cls, "__dataclass_fields__", {}).values():
             nested = hasattr(item.default_factory, "__dataclass_fields__")
             assert nested or item.metadata["help"], f"{cls.__name__}.{item.name}"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from facetrain.configs.schema import AugmentConfig
+from facetrain.configs.fpenet.schema import AugmentConfig
 from facetrain.datasets.faces import DeterministicBatchSampler, FaceDataset, face_loader, margin_for
 from facetrain.datasets.preprocessing import Preprocessing
 from facetrain.datasets.sample import FaceSample

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facetrain.configs.schema import SourceConfig
+from facetrain.configs.fpenet.schema import SourceConfig
 from facetrain.datasets.fpenet_json import read_face_boxes, read_fpenet_json
 from facetrain.errors import DataError
 

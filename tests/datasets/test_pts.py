@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facetrain.configs.schema import SourceConfig
+from facetrain.configs.fpenet.schema import SourceConfig
 from facetrain.datasets.pts import read_pts, read_pts_folder
 from facetrain.datasets.sample import PointState
 from facetrain.errors import DataError

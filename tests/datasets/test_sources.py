@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facetrain.configs.schema import DataConfig, SourceConfig, SplitConfig
+from facetrain.configs.fpenet.schema import DataConfig, SourceConfig
+from facetrain.configs.schema import SplitConfig
 from facetrain.datasets.preprocessing import Preprocessing
 from facetrain.datasets.sources import count_reasons, read_sets, read_source
 from facetrain.errors import ConfigError, DataError

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facetrain.configs.schema import AugmentConfig
+from facetrain.configs.fpenet.schema import AugmentConfig
 from facetrain.datasets.sample import PointState
 from facetrain.datasets.transforms import FaceAugment
 from facetrain.errors import ConfigError

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from facetrain.configs.schema import EltConfig
+from facetrain.configs.fpenet.schema import EltConfig
 from facetrain.fpenet_trainer.elt import random_similarity, sample_generator, transform_images, transform_points
 
 SIZE = 80

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from facetrain.configs.compose import to_plain
-from facetrain.configs.schema import DataConfig, FpenetEvaluateSpec, FpenetTrainSpec, ModelConfig, SourceConfig
+from facetrain.configs.fpenet.schema import DataConfig, FpenetEvaluateSpec, FpenetTrainSpec, ModelConfig, SourceConfig
 from facetrain.datasets.preprocessing import Preprocessing
 from facetrain.datasets.sample import FaceSample, PointState, Rejection
 from facetrain.errors import ConfigError

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from facetrain.configs.schema import FpenetInferSpec
+from facetrain.configs.fpenet.schema import FpenetInferSpec
 from facetrain.datasets.image import read_image
 from facetrain.datasets.preprocessing import Preprocessing
 from facetrain.errors import ConfigError, DataError
@@ -300,7 +300,7 @@ def test_ctrl_c_leaves_whole_files(source: str, code: int, model: Path, tmp_path
     script = """
 import sys
 import cv2
-from facetrain.configs.schema import FpenetInferSpec
+from facetrain.configs.fpenet.schema import FpenetInferSpec
 from facetrain.fpenet_trainer.infer import infer
 class Endless:
     def __init__(self, source, capture=cv2.VideoCapture):

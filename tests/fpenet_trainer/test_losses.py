@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from facetrain.configs.schema import LossConfig, ModelConfig
+from facetrain.configs.fpenet.schema import LossConfig, ModelConfig
 from facetrain.errors import ConfigError
 from facetrain.fpenet_trainer.losses import (
     KeypointLoss,

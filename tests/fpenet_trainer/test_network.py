@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from facetrain.configs.schema import ModelConfig
+from facetrain.configs.fpenet.schema import ModelConfig
 from facetrain.errors import ConfigError
 from facetrain.fpenet_trainer.network import Architecture, RecombinatorNet, build_model, soft_argmax
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from facetrain.configs.schema import ModelConfig
+from facetrain.configs.fpenet.schema import ModelConfig
 from facetrain.datasets.preprocessing import Preprocessing
 from facetrain.errors import ConfigError, ModelFileError
 from facetrain.fpenet_trainer.network import RecombinatorNet, build_model

@@ -1,0 +1,1 @@
+"""The specs of `facenet`, and the YAML groups that fill them."""

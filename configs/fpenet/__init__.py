@@ -1,0 +1,1 @@
+"""The specs of `fpenet`, and the YAML groups that fill them."""
