@@ -70,6 +70,7 @@ class TrainConfig:
     precision: str = key("fp32", "arithmetic of the network; the soft-argmax is always fp32",
                          choices=("fp32", "bf16", "fp16"))  # fmt: skip
     device: str = key("auto", "auto: the GPU of this process, else the CPU", choices=("auto", "cpu", "cuda"))
+    sync_bn: bool = key(False, "batch normalisation over all processes of a distributed run; on GPUs only")
     channels_last: bool = key(True, "memory layout of the convolutions; faster almost everywhere")
     resume: str = key("auto", "auto: go on with results_dir's unfinished run; never: begin anew",
                       choices=("auto", "never"))  # fmt: skip
@@ -97,3 +98,25 @@ class TrackConfig:
     entity: str = key("", "W&B entity; empty: your default one")
     run_name: str = key("", "W&B run name; empty: the run folder's name")
     pictures: int = key(8, "validation faces drawn for the trackers and the report", low=0, high=64)
+
+
+@dataclass
+class PruneConfig:
+    """Which filters are cut."""
+
+    target: str = key("threshold", "what says how much is cut: threshold: that key; parameters, gmac, or latency "
+                                   "on this CPU: target_share, by the lowest threshold that gets there",
+                      choices=("threshold", "parameters", "gmac", "latency"))  # fmt: skip
+    threshold: float = key(0.1, "filters with a larger normalised norm are counted, and so many are kept", low=0.0)
+    target_share: float = key(0.5, "share of the parameters, GMACs or latency that may be left", low=0.001, high=1.0)
+    normalizer: str = key("max", "norms are taken relative to the layer's largest, or to its L2 norm over the number "
+                                 "of filters",
+                          choices=("max", "L2"))  # fmt: skip
+    equalization: str = key("union", "one norm out of those of layers that are added and so must keep the same "
+                                     "filters: union: the largest, intersection: the smallest",
+                            choices=("union", "intersection", "arithmetic_mean", "geometric_mean"))  # fmt: skip
+    granularity: int = key(8, "kept filters are rounded up to a multiple of this", low=1, high=4096)
+    min_filters: int = key(16, "filters that a layer keeps at least; 0: a layer that would lose all is an error",
+                           low=0, high=4096)  # fmt: skip
+    excluded_layers: list[str] = key([], "layers that stay whole, and with them those that they are added to")
+    fold_constants: bool = key(True, "what a cut filter gave without looking goes into the next bias (TAO drops it)")

@@ -52,6 +52,11 @@ def start_network(config: ModelConfig, pretrained: str) -> tuple[RecombinatorNet
     """
     if not pretrained:
         return build_model(config), load_scheme(config.scheme, config.num_keypoints, config.source_points), []
+    if config.batch_norm:
+        raise ConfigError(
+            "model.batch_norm=true trains from random weights only: a model file has it folded in; leave "
+            "out train.pretrained, or set model.batch_norm=false"
+        )
     source, meta = load_network(pretrained)
     old = source.architecture
     network = RecombinatorNet(replace(old, num_keypoints=config.num_keypoints, visibility_head=config.visibility_head))

@@ -20,7 +20,7 @@ from .elt import random_similarity, sample_generator, transform_images, transfor
 from .face_report import draw_on_crop
 from .losses import KeypointLoss, heatmap_loss, regularization, visibility_loss
 from .metrics import FaceErrors, face_errors
-from .network import Prediction, RecombinatorNet
+from .network import Prediction, RecombinatorNet, folded_weights
 from .schemes import Scheme
 
 
@@ -149,6 +149,11 @@ class FpenetTask:
             if len(drawn) >= count:
                 break
         return drawn
+
+    def weights(self, model: nn.Module) -> dict[str, Tensor]:
+        """The plain network's weights, batch normalisation folded in."""
+        assert isinstance(model, RecombinatorNet)
+        return folded_weights(model)
 
     def meta(self, metrics: dict[str, float]) -> ModelMeta:
         """What the model file says beside the weights."""

@@ -144,6 +144,17 @@ class TestSettings:
             assert low == pytest.approx(full, rel=0.03)
             assert np.mean(low[-3:]) < np.mean(low[:3])
 
+    def test_batch_norm_is_folded_into_the_model_file(self, faces, tmp_path):
+        folder = train(faces, tmp_path / "run", "model.batch_norm=true")
+        assert not [name for name in weights(folder / "best.safetensors") if "running" in name]
+        measured = tmp_path / "measured"
+        data = ["data=pts", f"data.root={faces}", "split=val"]
+        assert fpenet("evaluate", f"model={folder / 'best.safetensors'}", f"results_dir={measured}", *data) == 0
+        found = json.loads((measured / "metrics.json").read_text())["metrics"]["nme_interocular"]
+        assert found == pytest.approx(min(record["nme_interocular"] for record in val_records(folder)), rel=1e-4)
+        refused = ["model.batch_norm=true", f"train.pretrained={folder / 'best.safetensors'}"]
+        assert fpenet(*train_arguments(faces, tmp_path / "tuned", *refused)) == 2
+
     def test_early_stopping(self, faces, tmp_path, capfd):
         folder = train(faces, tmp_path / "run", *STILL, "train.epochs=30", "train.early_stopping=2")
         records = val_records(folder)

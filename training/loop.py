@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from ..configs.schema import TrainConfig
-from ..errors import FacetrainError, TrainingError
+from ..errors import ConfigError, FacetrainError, TrainingError
 from .distributed import Processes
 from .model_file import ModelMeta, save_model
 from .optimizer import build_optimizer, weight_average
@@ -45,6 +45,9 @@ class Task(Protocol):
 
     def evaluate(self, forward: Forward, loader: DataLoader, processes: Processes) -> dict[str, float]:
         """Metrics over every sample of all ranks' loaders, the same on every rank."""
+
+    def weights(self, model: nn.Module) -> dict[str, Tensor]:
+        """What the model file holds of a model."""
 
     def pictures(self, forward: Forward, loader: DataLoader, processes: Processes, count: int) -> list[Picture]:
         """Some of the loader's samples with labels and predictions drawn."""
@@ -77,6 +80,10 @@ class Trainer:
         self.model = self.task.model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         self.network: nn.Module = self.model
         if self.processes.world > 1:
+            if self.config.sync_bn:
+                if device.type != "cuda":
+                    raise ConfigError("train.sync_bn=true works on GPUs only; on CPUs every process has its own")
+                self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
             self.network = DistributedDataParallel(self.model, device_ids=[device] if device.type == "cuda" else None)
         self.average = weight_average(self.model, self.config.ema) if self.config.ema > 0 else None
         self.optimizer = build_optimizer(self.model, self.config)
@@ -228,7 +235,7 @@ class Trainer:
         return self.average.module if self.average is not None else self.model
 
     def _saved_weights(self) -> dict[str, Tensor]:
-        return self._saved_model().state_dict()
+        return self.task.weights(self._saved_model())
 
     def _save_state(self) -> None:
         full = replace(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import ConfigError
-from ..schema import SplitConfig, TrackConfig, TrainConfig, key, ordered, section
+from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
 
 
 @dataclass
@@ -126,7 +126,6 @@ class ModelConfig:
                               "or a torchvision .pth file; empty: random weights")  # fmt: skip
     freeze_blocks: list[int] = key([], "blocks whose convolutions are not trained: 0 the stem, 1 to 4 the stages")
     freeze_bn: bool = key(False, "batch normalisation keeps its running statistics; its scale and shift still train")
-    sync_bn: bool = key(False, "batch statistics over all GPUs of a distributed run")
 
     def __post_init__(self) -> None:
         if self.num_layers not in (10, 18, 34):
@@ -229,6 +228,18 @@ class FacenetTrainSpec:
     metrics: MetricsConfig = section(MetricsConfig)
     train: TrainConfig = section(TrainConfig)
     track: TrackConfig = section(TrackConfig)
+
+
+@dataclass
+class FacenetPruneSpec:
+    """`facenet prune`."""
+
+    model: str = key("zoo", "model file (.safetensors), or 'zoo'")
+    results_dir: str = key("results/facenet_prune", "folder for pruned.safetensors, tables, plot and report.html")
+    overwrite: bool = key(False, "write over results that stand there")
+    prune: PruneConfig = section(PruneConfig)
+    track: TrackConfig = section(TrackConfig)
+    report: bool = key(True, "write channels.png and report.html")
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import ConfigError
-from ..schema import SplitConfig, TrackConfig, TrainConfig, key, ordered, section
+from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
 
 
 @dataclass
@@ -103,6 +103,7 @@ class ModelConfig:
     width: int = key(64, "channels of every stage; 64 is the original", low=8, high=512)
     input_size: int = key(80, "side of the crop in pixels, divisible by 16", low=16, high=512)
     beta: float = key(1.0, "sharpness of the soft-argmax; part of the model, stored with it", low=1e-4, high=100.0)
+    batch_norm: bool = key(False, "normalise after every convolution while training; the model file has it folded in")
     visibility_head: bool = key(False, "add an output: probability that each point is visible")
 
     def __post_init__(self) -> None:
@@ -174,6 +175,18 @@ class FpenetTrainSpec:
     loss: LossConfig = section(LossConfig)
     train: FpenetTrainConfig = section(FpenetTrainConfig)
     track: TrackConfig = section(TrackConfig)
+
+
+@dataclass
+class FpenetPruneSpec:
+    """`fpenet prune`."""
+
+    model: str = key("zoo", "model file (.safetensors), or 'zoo'")
+    results_dir: str = key("results/fpenet_prune", "folder for pruned.safetensors, tables, plot and report.html")
+    overwrite: bool = key(False, "write over results that stand there")
+    prune: PruneConfig = section(PruneConfig)
+    track: TrackConfig = section(TrackConfig)
+    report: bool = key(True, "write channels.png and report.html")
 
 
 @dataclass

@@ -5,19 +5,23 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.testing import assert_close
 
 from facetrain.configs.fpenet.schema import ModelConfig
 from facetrain.errors import ConfigError
-from facetrain.fpenet_trainer.network import Architecture, RecombinatorNet, build_model, soft_argmax
+from facetrain.fpenet_trainer.network import (
+    Architecture,
+    RecombinatorNet,
+    _recombine,
+    build_model,
+    folded_weights,
+    soft_argmax,
+)
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _seeded(one_thread):
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def count(**config) -> int:
@@ -203,3 +207,38 @@ def test_graph(variant, upsampling, kernel):
     )
     torch.testing.assert_close(out.heatmaps, maps, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(out.points, points, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("variant", ["public", "release"])
+def test_batch_norm_folds_into_the_plain_network(variant):
+    config = ModelConfig(variant=variant, num_keypoints=68, batch_norm=True, visibility_head=True)
+    network = build_model(config)
+    images = torch.rand(4, 1, 80, 80) * 255
+    for _ in range(3):  # running statistics that are not those of a fresh layer
+        network(images)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.weight, 1, 0.3)
+            torch.nn.init.normal_(module.bias, 0, 0.1)
+    network.eval()
+    plain = build_model(ModelConfig(variant=variant, num_keypoints=68, visibility_head=True)).eval()
+    plain.load_state_dict(folded_weights(network))
+    with torch.no_grad():
+        expected, found = network(images), plain(images)
+    assert expected.heatmaps.std() > 0.05
+    assert_close(found.heatmaps, expected.heatmaps, atol=1e-4, rtol=1e-4)
+    assert_close(found.visibility, expected.visibility, atol=1e-4, rtol=1e-4)
+
+
+def test_without_batch_norm_folding_changes_nothing():
+    network = build_model(ModelConfig(variant="release"))
+    folded = folded_weights(network)
+    assert list(folded) == list(network.state_dict())
+    assert all(torch.equal(folded[name], value) for name, value in network.state_dict().items())
+
+
+def test_training_short_cut_is_exact_with_batch_norm():
+    network = build_model(ModelConfig(variant="release", num_keypoints=68, width=16, batch_norm=True)).double()
+    join, up = network.decoder[0], network.up[0]
+    x, skip = (torch.rand(2, 16, side, side, dtype=torch.float64) for side in (3, 6))
+    assert_close(_recombine(up, join, x, skip), join(torch.cat([up(x), skip], dim=1)))
