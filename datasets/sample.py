@@ -1,4 +1,4 @@
-"""One labelled face, and the one place that says how coordinates are meant.
+"""Labelled faces and pictures, and the one place that says how coordinates are meant.
 
 **Coordinates.** Points are pixel indices: (0, 0) is the centre of the top-left pixel, x to the right, y down, as iBUG
 `.pts` files and the soft-argmax have them. Boxes are pixel edges: pixel i covers [i, i + 1), so a whole picture is
@@ -8,7 +8,7 @@ truncated.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
@@ -41,6 +41,7 @@ class FaceSample:
         source: the name of the data source it came from.
         labelled: False for a face that is only looked at (ELT on unlabelled faces).
         weight: weight of this face in the loss, 1 by default.
+        validate: False for a face that is not to be held out to validate on.
         mask_occluded: False where occluded points are to be learnt like visible ones.
     """
 
@@ -53,11 +54,41 @@ class FaceSample:
     source: str = ""
     labelled: bool = True
     weight: float = 1.0
+    validate: bool = True
     mask_occluded: bool = True
 
     @property
     def num_keypoints(self) -> int:
         return len(self.points)
+
+
+@dataclass(frozen=True)
+class DetectionSample:
+    """One picture and the faces, or other things, to find in it.
+
+    Attributes:
+        image: the picture's file, or the picture itself as grey [H, W] or RGB [H, W, 3] bytes.
+        boxes: [N, 4] float32 (x1, y1, x2, y2), pixel edges of the full picture; N is 0 where there is nothing to find.
+            A box may reach out of the picture.
+        labels: [N] int64, the index of each box's target class.
+        ignore: [M, 4] float32, regions that are neither learnt nor counted for or against a detection.
+        attributes: [N] float32 each, by name ("occlusion", "truncation", "blur", ...), as the label counts them; NaN
+            where it says nothing of this box. A name that no box has is left out.
+        name: the picture's name as the label gives it, for lists and reports.
+        source: the name of the data source it came from.
+        weight: weight of this picture in the loss.
+        size: (width, height) of the upright picture, where known without decoding it.
+    """
+
+    image: Path | ByteArray
+    boxes: FloatArray
+    labels: NDArray[np.int64]
+    ignore: FloatArray
+    attributes: dict[str, FloatArray] = field(default_factory=dict)
+    name: str = ""
+    source: str = ""
+    weight: float = 1.0
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

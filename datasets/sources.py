@@ -65,9 +65,9 @@ def read_sets(data: DataConfig, num_keypoints: int, source_points: list[int], pr
         if duplicates:
             notes.append(f"{len(duplicates)} training faces left out as duplicates (data.drop_duplicates)")
     if train and not data.val and (data.split.by == "list" or data.split.fraction > 0):
-        unlabelled = [sample for sample in train if not sample.labelled]  # they can only be learnt from
-        train, val = split_samples([sample for sample in train if sample.labelled], data.split, root)
-        train += unlabelled
+        kept = [sample for sample in train if not (sample.labelled and sample.validate)]
+        train, val = split_samples([sample for sample in train if sample.labelled and sample.validate], data.split, root)
+        train += kept
     return FaceSets(train, val, test, rejections, notes)
 
 
@@ -181,6 +181,7 @@ def _with_settings(samples: list[FaceSample], source: SourceConfig, key: str) ->
                 subject=found[1] if found else sample.subject,
                 labelled=source.labelled,
                 weight=source.weight,
+                validate=source.validate,
                 mask_occluded=source.mask_occluded,
             )
         )

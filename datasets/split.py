@@ -1,25 +1,38 @@
-"""A validation part taken from the training faces. The draw depends on the seed and the faces, not on their order."""
+"""A validation part taken from the training samples: faces, or pictures with what is to be found in them. The draw
+depends on the seed and the samples, not on their order.
+"""
 
 from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path, PurePath
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from ..configs.schema import SplitConfig
 from ..errors import ConfigError
-from .sample import FaceSample
 
 MULTIPIE_KPI = "multipie_kpi"  # the subjects of NVIDIA's model card
 
 
-def split_samples(
-    samples: list[FaceSample], split: SplitConfig, root: Path = Path()
-) -> tuple[list[FaceSample], list[FaceSample]]:
+class Named(Protocol):
+    """What has a source and the name of its picture; faces have a `subject` besides."""
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+Sample = TypeVar("Sample", bound=Named)
+
+
+def split_samples(samples: list[Sample], split: SplitConfig, root: Path = Path()) -> tuple[list[Sample], list[Sample]]:
     """(train, val), both in the order of source and name.
 
-    Faces of one picture never part; by "subject", nor do those of one person (a face without a subject is one of its
+    Samples of one picture never part; by "subject", nor do those of one person (one without a subject is one of its
     own). Raises ConfigError when a part would be empty, or when `root / split.list` cannot be read.
     """
     ordered = sorted(samples, key=lambda sample: (sample.source, sample.name))
@@ -27,7 +40,7 @@ def split_samples(
         wanted = _listed(split.list, root)
         held_out = [_is_listed(sample, wanted) for sample in ordered]
     else:
-        if split.by == "subject" and not any(sample.subject for sample in ordered):
+        if split.by == "subject" and not any(_subject(sample) for sample in ordered):
             raise ConfigError("data.split.by=subject: no face has a subject; set data.train[].subject_pattern")
         units = [_unit(sample, by_subject=split.by == "subject") for sample in ordered]
         drawn = _draw(sorted(set(units)), split)
@@ -38,15 +51,20 @@ def split_samples(
         part, given = ("training", "validation") if val else ("validation", "training")
         value = f"list={split.list}" if split.by == "list" else f"fraction={split.fraction}"
         raise ConfigError(
-            f"data.split ({split.by}, {value}) leaves no {part} faces, all {len(ordered)} go to {given}; "
+            f"data.split ({split.by}, {value}) leaves nothing for {part}, all {len(ordered)} samples go to {given}; "
             "change it, or set data.val"
         )
     return train, val
 
 
-def _unit(sample: FaceSample, *, by_subject: bool) -> tuple[str, str]:
+def _subject(sample: Named) -> str | None:
+    return getattr(sample, "subject", None)
+
+
+def _unit(sample: Named, *, by_subject: bool) -> tuple[str, str]:
     """What is drawn as a whole."""
-    return ("", sample.subject) if by_subject and sample.subject else (sample.source, sample.name)
+    subject = _subject(sample) if by_subject else None
+    return ("", subject) if subject else (sample.source, sample.name)
 
 
 def _draw(units: list[tuple[str, str]], split: SplitConfig) -> set[tuple[str, str]]:
@@ -71,6 +89,6 @@ def _listed(name: str, root: Path) -> set[str]:
     return {line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")}
 
 
-def _is_listed(sample: FaceSample, wanted: set[str]) -> bool:
+def _is_listed(sample: Named, wanted: set[str]) -> bool:
     path = PurePath(sample.name)
-    return not wanted.isdisjoint({sample.name, path.name, path.stem, sample.subject or sample.name})
+    return not wanted.isdisjoint({sample.name, path.name, path.stem, _subject(sample) or sample.name})

@@ -18,6 +18,7 @@ class SourceConfig:
     name: str = key("", "name in reports; empty: the last part of the path")
     labelled: bool = key(True, "false: the points only place the crop, and the face serves the ELT loss without labels")
     weight: float = key(1.0, "weight of these faces in the loss", low=0.0)
+    validate: bool = key(True, "false: none of them is held out to validate on (data.split), such as drawn ones")
     mask_occluded: bool = key(True, "leave occluded points out of the loss (loss.mask_occluded must be on too)")
     max_occlusion_level: int = key(5, "drop faces whose label has a higher occlusion level (0-9)", low=0, high=9)
     min_visible_fraction: float = key(0.6, "drop faces of which the frame shows less", low=0.0, high=1.0)

@@ -42,6 +42,22 @@ def test_settings_arrive_on_the_faces(tmp_path: Path) -> None:
     assert read_source(replace(source, name="mine"), tmp_path, 3, [])[0][0].source == "mine"
 
 
+def test_faces_that_only_help_training_are_not_held_out(tmp_path: Path) -> None:
+    for i in range(6):
+        put(tmp_path / "faces", f"f{i}", i)
+        put(tmp_path / "more", f"m{i}", 10 + i)
+
+    def held_out(*sources: SourceConfig) -> list[str]:
+        data = DataConfig(root=str(tmp_path), train=list(sources), split=SplitConfig(fraction=0.5), drop_duplicates=False)
+        sets = read_sets(data, 3, [], Preprocessing())
+        assert len(sets.train) + len(sets.val) == 6 * len(sources)
+        return [sample.name for sample in sets.val]
+
+    alone = held_out(pts())
+    assert len(alone) == 3 and held_out(pts(), pts("more", validate=False)) == alone
+    assert any(name.startswith("m") for name in held_out(pts(), pts("more")))
+
+
 def test_count_is_a_reproducible_draw(tmp_path: Path) -> None:
     for i in range(8):
         put(tmp_path / "faces", f"f{i}", i)

@@ -62,10 +62,10 @@ def test_multipie_subjects_of_the_model_card() -> None:
 @pytest.mark.parametrize(
     ("split", "words"),
     [
-        (SplitConfig(fraction=0.0), "no validation faces"),
+        (SplitConfig(fraction=0.0), "nothing for validation"),
         (SplitConfig(by="list", list="absent.txt"), r"data\.split\.list=absent\.txt"),
         (SplitConfig(by="list"), r"data\.split\.list is empty"),
-        (SplitConfig(by="list", list="multipie_kpi"), "no validation faces"),
+        (SplitConfig(by="list", list="multipie_kpi"), "nothing for validation"),
     ],
 )
 def test_what_cannot_be_split(split: SplitConfig, words: str, tmp_path: Path) -> None:
@@ -79,5 +79,5 @@ def test_by_subject_without_subjects() -> None:
 
 
 def test_one_picture_leaves_no_training_faces() -> None:
-    with pytest.raises(ConfigError, match="no training faces"):
+    with pytest.raises(ConfigError, match="nothing for training"):
         split_samples([face("a.png")], SplitConfig(fraction=0.1))
