@@ -65,9 +65,10 @@ def read_sets(data: DataConfig, num_keypoints: int, source_points: list[int], pr
         if duplicates:
             notes.append(f"{len(duplicates)} training faces left out as duplicates (data.drop_duplicates)")
     if train and not data.val and (data.split.by == "list" or data.split.fraction > 0):
-        kept = [sample for sample in train if not (sample.labelled and sample.validate)]
-        train, val = split_samples([sample for sample in train if sample.labelled and sample.validate], data.split, root)
-        train += kept
+        fit = [sample for sample in train if sample.labelled and sample.validate]
+        only_train = [sample for sample in train if not (sample.labelled and sample.validate)]
+        train, val = split_samples(fit, data.split, root)
+        train += only_train
     return FaceSets(train, val, test, rejections, notes)
 
 
@@ -110,14 +111,14 @@ def _existing(source: SourceConfig, root: Path, key: str) -> Path:
     for name, value in (("path", source.path), ("image_root", source.image_root)):
         path = root / value
         if value and not path.exists():
-            raise DataError(f"{key}.{name}={value}: {path} does not exist{_nearest(path)}")
+            raise DataError(f"{key}.{name}={value}: {path} does not exist{nearest_path(path)}")
     path = root / source.path
     if source.format == "pts" and not path.is_dir():
         raise DataError(f"{key}.path={source.path}: {path} is a file; format=pts expects {EXPECTED['pts']}")
     return path
 
 
-def _nearest(path: Path) -> str:
+def nearest_path(path: Path) -> str:
     parent = path.parent
     missing = path.name
     while not parent.is_dir() and parent != parent.parent:

@@ -48,7 +48,9 @@ def test_faces_that_only_help_training_are_not_held_out(tmp_path: Path) -> None:
         put(tmp_path / "more", f"m{i}", 10 + i)
 
     def held_out(*sources: SourceConfig) -> list[str]:
-        data = DataConfig(root=str(tmp_path), train=list(sources), split=SplitConfig(fraction=0.5), drop_duplicates=False)
+        data = DataConfig(
+            root=str(tmp_path), train=list(sources), split=SplitConfig(fraction=0.5), drop_duplicates=False
+        )
         sets = read_sets(data, 3, [], Preprocessing())
         assert len(sets.train) + len(sets.val) == 6 * len(sources)
         return [sample.name for sample in sets.val]

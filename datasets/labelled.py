@@ -1,0 +1,180 @@
+"""Boxes as label files have them, before classes are mapped, and the checks that all formats share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import DataError
+from .image import IMAGE_SUFFIXES, image_size
+from .sample import ByteArray, Rejection
+
+Box = tuple[float, float, float, float]
+PROBES = 50  # pictures that are looked for before a folder is given up
+
+
+@dataclass(frozen=True)
+class LabelledBox:
+    """One box of a label.
+
+    Attributes:
+        name: the class in the label's own words.
+        box: (x1, y1, x2, y2), pixel edges of the full picture.
+        line: where it stands in the label file.
+        marked: whether the label itself says that it is not to be counted (invalid, crowd, difficult).
+        attributes: what else the label says of it, by name, in the label's own scale.
+    """
+
+    name: str
+    box: Box
+    line: int | None = None
+    marked: bool = False
+    attributes: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LabelledPicture:
+    """One picture, its name in the label, its upright (width, height) and its boxes, none of which is broken."""
+
+    image: Path | ByteArray
+    name: str
+    size: tuple[int, int]
+    boxes: tuple[LabelledBox, ...]
+
+
+class BrokenLabel(Exception):
+    """What cannot be read of a picture's label, and on which line.
+
+    It takes the picture with it: a face that is not known would be learnt as background.
+    """
+
+    def __init__(self, detail: str, line: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail, self.line = detail, line
+
+    def rejection(self, label: Path) -> Rejection:
+        return Rejection(str(label), self.line, "broken label", self.detail)
+
+
+Labels = tuple[list[LabelledPicture], list[Rejection]]  # what every reader returns
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture as a reader found it in `label` at `line`; `said` is its size, where the label gives it."""
+
+    label: Path
+    image: Path
+    name: str
+    boxes: Sequence[LabelledBox]
+    line: int | None = None
+    said: tuple[int, int] | None = None
+
+
+def check(entry: Entry) -> tuple[LabelledPicture | None, list[Rejection]]:
+    """The picture with the boxes that can be used, and the others.
+
+    Of a box that reaches out of the picture nothing is cut off: where the face ends is what a network has to learn.
+    The picture is None when its file is missing, unreadable, or of another size than the label says. Only its head is
+    read.
+    """
+    label = str(entry.label)
+    if not entry.image.is_file():
+        return None, [Rejection(label, entry.line, "image missing", f"no such file: {entry.image}")]
+    try:
+        size = image_size(entry.image)
+    except DataError as error:
+        return None, [Rejection(label, entry.line, "picture unreadable", str(error))]
+    if entry.said and entry.said != size:
+        detail = "the label says {} x {}, the upright picture has {} x {}".format(*entry.said, *size)
+        return None, [Rejection(label, entry.line, "size mismatch", f"{entry.image}: {detail}")]
+    kept, rejections = [], []
+    for box in entry.boxes:
+        reason = box_fault(box.box, size)
+        if reason is None:
+            kept.append(box)
+        else:
+            corners = ", ".join(f"{value:g}" for value in box.box)
+            detail = f"{box.name} ({corners}) in {entry.name}, {size[0]} x {size[1]}"
+            rejections.append(Rejection(label, box.line or entry.line, reason, detail))
+    return LabelledPicture(entry.image, entry.name, size, tuple(kept)), rejections
+
+
+def check_all(entries: Iterable[Entry]) -> Labels:
+    """`check` of many."""
+    pictures, rejections = [], []
+    for entry in entries:
+        picture, faults = check(entry)
+        rejections += faults
+        if picture is not None:
+            pictures.append(picture)
+    return pictures, rejections
+
+
+def box_fault(box: Box, size: tuple[int, int]) -> str | None:
+    """Why a box cannot be used in a picture of `size` (width, height); None where it can."""
+    x1, y1, x2, y2 = box
+    if not all(map(math.isfinite, box)):
+        return "box not finite"
+    if x2 < x1 or y2 < y1:
+        return "box inverted"
+    if x2 == x1 or y2 == y1:
+        return "box without area"
+    if x2 <= 0 or y2 <= 0 or x1 >= size[0] or y1 >= size[1]:
+        return "box outside the picture"
+    return None
+
+
+def numbers(words: Sequence[str], line: int | None = None) -> list[float]:
+    """The words as numbers. "nan" is one here: `box_fault` tells more of it. Raises BrokenLabel at `line`."""
+    values = []
+    for word in words:
+        try:
+            values.append(float(word))
+        except ValueError:
+            raise BrokenLabel(f"expected a number, found {word!r}", line) from None
+    return values
+
+
+def read_text(path: Path) -> str:
+    """A label file as text. Raises DataError when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: the label file cannot be read ({error})") from error
+
+
+def stem_in(folder: Path, file: Path) -> str:
+    """The file's path below the folder, without suffix: what a label and its picture have in common."""
+    return file.relative_to(folder).with_suffix("").as_posix()
+
+
+def pictures_for(labels: list[Path], folder: Path, images: Path | None, siblings: Sequence[str]) -> dict[str, Path]:
+    """The pictures of the label files below `folder`, by `stem_in`: those below `images` if that is given; else beside
+    the labels; else in the first of the folders next to theirs that has any."""
+    if images is not None:
+        return _pictures_by_stem(images)
+    stems = {stem_in(folder, label) for label in labels}
+    for place in (folder, *(folder.parent / name for name in siblings)):
+        pictures = _pictures_by_stem(place) if place.is_dir() else {}
+        if not stems.isdisjoint(pictures):
+            return pictures
+    return {}
+
+
+def _pictures_by_stem(folder: Path) -> dict[str, Path]:
+    """Where several pictures share a name, the first kind of IMAGE_SUFFIXES counts."""
+    pictures = [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES]
+    pictures.sort(key=lambda file: IMAGE_SUFFIXES.index(file.suffix.lower()), reverse=True)
+    return {stem_in(folder, file): file for file in pictures}
+
+
+def folder_with(names: Sequence[str], candidates: Iterable[Path]) -> Path:
+    """The first folder that holds one of the first `names`; the first of all where none does."""
+    folders = list(candidates)
+    for folder in folders:
+        if any((folder / name).is_file() for name in names[:PROBES]):
+            return folder
+    return folders[0]
