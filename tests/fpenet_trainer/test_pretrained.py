@@ -17,12 +17,8 @@ TEN = [0, 8, 16, 19, 24, 33, 38, 44, 48, 54]
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _seeded(one_thread):
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def model_file(folder: Path, network: str = "fpenet", size: int = 80, **config) -> tuple[RecombinatorNet, str]:

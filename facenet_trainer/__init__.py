@@ -1,0 +1,1 @@
+"""FaceNet: the GridBox network, grid targets, losses, clustering, metrics, pruning, task and commands."""
