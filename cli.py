@@ -38,6 +38,12 @@ def _train(spec: Any) -> None:
     train(spec)
 
 
+def _prune(spec: Any) -> None:
+    from .fpenet_trainer.prune import prune
+
+    prune(spec)
+
+
 def _evaluate(spec: Any) -> None:
     from .fpenet_trainer.evaluate import evaluate
 
@@ -52,6 +58,7 @@ def _infer(spec: Any) -> None:
 
 FPENET = {
     "train": Verb("train a keypoint network", "FpenetTrainSpec", _train),
+    "prune": Verb("cut a model's weakest filters", "FpenetPruneSpec", _prune),
     "evaluate": Verb("measure a model on labelled faces", "FpenetEvaluateSpec", _evaluate),
     "infer": Verb("find the points of faces in pictures and video", "FpenetInferSpec", _infer),
 }
@@ -169,7 +176,7 @@ def _doctor() -> int:
 
 
 OTHER_VERBS = {
-    "default-spec": "print a complete, commented spec: default-spec [train|evaluate|infer]",
+    "default-spec": "print a complete, commented spec: default-spec [train|prune|evaluate|infer]",
     "doctor": "versions, devices, what is missing and how to get it",
     "completion": 'print a completion script: eval "$(fpenet completion)"',
 }

@@ -76,7 +76,7 @@ def test_tao_names_of_verbs():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], "fpenet: there is no verb 'trian'; accepted: train, evaluate, infer, default-spec"),
+        (["trian"], "fpenet: there is no verb 'trian'; accepted: train, prune, evaluate, infer, default-spec"),
         (["train", "train.epoch=3"], "fpenet: unknown key 'train.epoch'; did you mean epochs?"),
         (["train", "--epochs=3"], "fpenet: there is no option --epochs=3; accepted: -e spec.yaml, -r folder, -m"),
         (["train", "epochs 3"], "is not key=value"),
@@ -84,7 +84,7 @@ def test_tao_names_of_verbs():
         (["train", "-r"], "-r needs a folder"),
         (["train", "-e", "nowhere.yaml"], "cannot read the spec nowhere.yaml: No such file or directory"),
         (["train", "seed=1,2"], "-m runs each"),
-        (["default-spec", "trian"], "default-spec trian: there is no such verb; accepted: train, evaluate, infer"),
+        (["default-spec", "trian"], "default-spec trian: there is no such verb; accepted: train, prune, evaluate"),
         (["evaluate", "model=nowhere.safetensors", "data=synthetic"], "no model file nowhere.safetensors"),
     ],
 )
