@@ -1,0 +1,180 @@
+"""How well faces are found: average precision, recall, precision, COCO's figures (gridbox §8).
+
+Everything is measured in pixels of the pictures, over all of them at once. What counts neither for nor against a
+detection:
+
+* a labelled box outside the limits of `MetricsConfig`, and what belongs to it (see `matching`);
+* a detection outside those limits that belongs to no labelled box;
+* a detection that lies in an ignore region and found nothing.
+
+With `outside=drop` the first two are taken away before anything is matched, as TAO does it: a detection just inside a
+limit, of a face just outside it, is then a false positive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..configs.facenet.schema import MetricsConfig
+from ..datasets.sample import DetectionSample
+from .average_precision import Curve, precision_recall
+from .boxes import NONE, Floats
+from .coco import coco_figures
+from .matching import Found, Labelled, Mask, PictureDetections, gather_labels, match
+
+
+@dataclass(frozen=True)
+class DetectionResults:
+    """G labelled boxes, D detections, and every figure that is made of them.
+
+    Attributes:
+        classes: the target classes.
+        config: thresholds and kinds of figures.
+        labelled, found: the two tables.
+        sizes: [P, 2] width and height of the pictures, pixels.
+        counted: [G] labelled boxes that are to be found.
+        countable: [D] detections that are false positives if they belong to no labelled box and no ignore region.
+    """
+
+    classes: tuple[str, ...]
+    config: MetricsConfig
+    labelled: Labelled
+    found: Found
+    sizes: Floats
+    counted: Mask
+    countable: Mask
+
+    def scored(self, counted: Mask | None = None, countable: Mask | None = None) -> Mask:
+        """[D] the detections that count, for or against; a group of faces has its own `counted` and `countable`."""
+        counted = self.counted if counted is None else counted
+        countable = self.countable if countable is None else countable
+        belongs = self.found.face != NONE
+        takes_part = np.where(belongs, np.append(counted, False)[self.found.face], countable)
+        return takes_part & ~(self.found.covered & ~self.found.hit)
+
+    def curve(self, label: int, counted: Mask | None = None, countable: Mask | None = None) -> Curve:
+        """Precision and recall of one class, of all its faces or of a group as `scored` has it."""
+        scored = self.scored(counted, countable) & (self.found.labels == label)
+        faces = (self.counted if counted is None else counted) & (self.labelled.labels == label)
+        return precision_recall(self.found.scores[scored], self.found.hit[scored], int(faces.sum()))
+
+    def curves(self) -> dict[str, Curve]:
+        """The curve of every class."""
+        return {name: self.curve(label) for label, name in enumerate(self.classes)}
+
+    def average_precision(self, counted: Mask | None = None, countable: Mask | None = None) -> float:
+        """Mean over the classes that have faces, 0 to 1; NaN if none has."""
+        curves = [self.curve(label, counted, countable) for label in range(len(self.classes))]
+        return _mean([curve.average_precision(self.config.average_precision) for curve in curves])
+
+    def summary(self) -> dict[str, float]:
+        """Every figure under a flat name, for trackers and tables. A figure that does not exist is left out.
+
+        `ap` (mean over the classes), `recall` and `precision` (of all detections, whatever their confidence) and
+        `ap_{class}`, `recall_{class}`, `precision_{class}`; `f1_{class}`, the best harmonic mean of precision and
+        recall, and `f1_score_{class}`, the confidence to cut at for it; `coco_map`, `coco_map_50`, `coco_map_75`: all
+        0 to 1 (confidences of summed coverage go beyond). `pictures`, `faces`, `detections` (those that count) and
+        `false_positives_per_image` are numbers of them.
+        """
+        scored = self.scored()
+        hits = int((self.found.hit & scored).sum())
+        figures = {
+            "ap": self.average_precision(),
+            "recall": _ratio(hits, int(self.counted.sum())),
+            "precision": _ratio(hits, int(scored.sum())),
+        }
+        for name, curve in self.curves().items():
+            figures[f"ap_{name}"] = curve.average_precision(self.config.average_precision)
+            figures[f"recall_{name}"] = float(curve.recall[-1]) if len(curve.recall) else _ratio(0, curve.faces)
+            figures[f"precision_{name}"] = float(curve.precision[-1]) if len(curve.precision) else float("nan")
+            figures[f"f1_{name}"], figures[f"f1_score_{name}"] = curve.best_f1()
+        kept = self.countable | (self.found.face != NONE)
+        figures |= coco_figures(self.labelled, self.counted, self.found, kept, self.sizes)
+        figures |= {
+            "pictures": float(len(self.sizes)),
+            "faces": float(self.counted.sum()),
+            "detections": float(scored.sum()),
+            "false_positives_per_image": _ratio(int(scored.sum()) - hits, len(self.sizes)),
+        }
+        return {name: value for name, value in figures.items() if np.isfinite(value)}
+
+    def mistakes(self, min_score: float = 0.0) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """[P] faces not found and [P] false positives of each picture, by detections of at least that confidence."""
+        taken = self.scored() & (self.found.scores >= min_score)
+        hit = self.found.hit & taken
+        pictures = len(self.sizes)
+        faces = np.bincount(self.labelled.picture[self.counted], minlength=pictures)
+        missed = faces - np.bincount(self.found.picture[hit], minlength=pictures)
+        return missed, np.bincount(self.found.picture[taken & ~hit], minlength=pictures)
+
+
+def detection_results(
+    samples: Sequence[DetectionSample],
+    predictions: Sequence[PictureDetections],
+    classes: Sequence[str],
+    config: MetricsConfig,
+) -> DetectionResults:
+    """Compares detections with labels, picture by picture in the same order.
+
+    Raises:
+        FacetrainError: a detection is not finite.
+    """
+    if len(samples) != len(predictions):
+        raise ValueError(f"{len(samples)} labelled pictures and {len(predictions)} predictions")
+    labelled = gather_labels(samples)
+    if config.outside == "drop":
+        labelled = _dropped(labelled, within_limits(labelled.boxes, config))
+        predictions = [_inside(prediction, config) for prediction in predictions]
+    found = match(labelled, predictions, config.iou_threshold)
+    return DetectionResults(
+        classes=tuple(classes),
+        config=config,
+        labelled=labelled,
+        found=found,
+        sizes=np.array([prediction.size for prediction in predictions], np.float64).reshape(-1, 2),
+        counted=within_limits(labelled.boxes, config),
+        countable=within_limits(found.boxes, config),
+    )
+
+
+def within_limits(boxes: Floats, config: MetricsConfig) -> Mask:
+    """[N] boxes whose width and height, in pixels, lie within the limits or on them."""
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    wide = (width >= config.minimum_width) & (width <= config.maximum_width)
+    return wide & (height >= config.minimum_height) & (height <= config.maximum_height)
+
+
+def false_positives_per_image(predictions: Sequence[PictureDetections], min_score: float = 0.0) -> float:
+    """Mean number of detections of at least that confidence on pictures without a face; NaN without pictures."""
+    return _ratio(sum(int((p.scores >= min_score).sum()) for p in predictions), len(predictions))
+
+
+def _dropped(labelled: Labelled, kept: Mask) -> Labelled:
+    return replace(
+        labelled,
+        boxes=labelled.boxes[kept],
+        picture=labelled.picture[kept],
+        labels=labelled.labels[kept],
+        attributes={name: values[kept] for name, values in labelled.attributes.items()},
+    )
+
+
+def _inside(prediction: PictureDetections, config: MetricsConfig) -> PictureDetections:
+    kept = within_limits(prediction.boxes.astype(np.float64), config)
+    return replace(
+        prediction, boxes=prediction.boxes[kept], scores=prediction.scores[kept], labels=prediction.labels[kept]
+    )
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Mean of the numbers among `values`; NaN if there are none."""
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
