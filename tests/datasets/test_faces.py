@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from facetrain.configs.fpenet.schema import AugmentConfig
-from facetrain.datasets.faces import DeterministicBatchSampler, FaceDataset, face_loader, margin_for
+from facetrain.datasets.batches import DeterministicBatchSampler
+from facetrain.datasets.faces import FaceDataset, face_loader, margin_for
 from facetrain.datasets.preprocessing import Preprocessing
 from facetrain.datasets.sample import FaceSample
 from facetrain.datasets.transforms import FaceAugment
