@@ -16,7 +16,7 @@ from .coco import read_coco
 from .kitti import read_kitti
 from .labelled import LabelledBox, LabelledPicture, Labels
 from .sample import DetectionSample, FloatArray, Rejection
-from .sources import count_reasons, nearest_path
+from .source_files import draw, nearest_path, nothing_usable
 from .split import split_samples
 from .voc import read_voc
 from .wider import read_wider
@@ -101,8 +101,10 @@ def read_pictures(source: SourceConfig, root: Path, key: str = "source") -> Labe
     path = _existing(source, root, key)
     pictures, rejections = READERS[source.format](source, root)
     if not pictures:
-        raise DataError(_nothing(source, path, rejections, key))
-    return _draw(sorted(pictures, key=lambda picture: picture.name), source), rejections
+        raise DataError(
+            nothing_usable("picture", f"{key}.path={source.path}", path, EXPECTED[source.format], rejections)
+        )
+    return draw(sorted(pictures, key=lambda picture: picture.name), source.count, source.seed), rejections
 
 
 class ClassMapping:
@@ -238,19 +240,3 @@ def _existing(source: SourceConfig, root: Path, key: str) -> Path:
         expected = EXPECTED[source.format]
         raise DataError(f"{key}.path={source.path}: {path} is a {kind}; format={source.format} expects {expected}")
     return path
-
-
-def _nothing(source: SourceConfig, path: Path, rejections: list[Rejection], key: str) -> str:
-    lines = [f"{key}.path={source.path}: no usable picture in {path}; expected {EXPECTED[source.format]}"]
-    if rejections:
-        lines.append(f"{len(rejections)} rejected: {count_reasons(rejections)}; such as")
-        lines += [f"  {rejection}" for rejection in rejections[:3]]
-    return "\n".join(lines)
-
-
-def _draw(pictures: list[LabelledPicture], source: SourceConfig) -> list[LabelledPicture]:
-    """`count` of the pictures, at random but in order; all where there are no more."""
-    if not 0 < source.count < len(pictures):
-        return pictures
-    chosen = np.random.default_rng(source.seed % 2**64).permutation(len(pictures))[: source.count]
-    return [pictures[index] for index in sorted(chosen)]

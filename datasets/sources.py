@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -18,6 +15,7 @@ from .fpenet_json import read_fpenet_json
 from .preprocessing import Preprocessing
 from .pts import read_pts_folder
 from .sample import FaceSample, Rejection
+from .source_files import draw, nearest_path, nothing_usable
 from .split import split_samples
 
 DRAWN = 1000  # faces of a synthetic source whose count is 0
@@ -98,9 +96,11 @@ def read_source(
         else:
             samples, rejections = read_fpenet_json(source, root, num_keypoints)
         if not samples:
-            raise DataError(_nothing(source, path, rejections, key))
+            raise DataError(
+                nothing_usable("face", f"{key}.path={source.path}", path, EXPECTED[source.format], rejections)
+            )
         samples = [_take_points(sample, num_keypoints, source_points, key) for sample in samples]
-        samples = _draw(sorted(samples, key=lambda sample: sample.name), source)
+        samples = draw(sorted(samples, key=lambda sample: sample.name), source.count, source.seed)
     return _with_settings(samples, source, key), rejections
 
 
@@ -116,30 +116,6 @@ def _existing(source: SourceConfig, root: Path, key: str) -> Path:
     if source.format == "pts" and not path.is_dir():
         raise DataError(f"{key}.path={source.path}: {path} is a file; format=pts expects {EXPECTED['pts']}")
     return path
-
-
-def nearest_path(path: Path) -> str:
-    parent = path.parent
-    missing = path.name
-    while not parent.is_dir() and parent != parent.parent:
-        parent, missing = parent.parent, parent.name
-    siblings = sorted(child.name for child in parent.iterdir()) if parent.is_dir() else []
-    close = difflib.get_close_matches(missing, siblings, n=1, cutoff=0.0)
-    return f"; nearest in {parent}: {close[0]}" if close else f"; {parent} is empty"
-
-
-def _nothing(source: SourceConfig, path: Path, rejections: list[Rejection], key: str) -> str:
-    lines = [f"{key}.path={source.path}: no usable face in {path}; expected {EXPECTED[source.format]}"]
-    if rejections:
-        lines.append(f"{len(rejections)} rejected: {count_reasons(rejections)}; such as")
-        lines += [f"  {rejection}" for rejection in rejections[:3]]
-    return "\n".join(lines)
-
-
-def count_reasons(rejections: Iterable[Rejection]) -> str:
-    """'12 image missing, 3 broken label': the reasons by how often they occur."""
-    counts = Counter(rejection.reason for rejection in rejections)
-    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
 
 
 def _take_points(sample: FaceSample, num_keypoints: int, source_points: list[int], key: str) -> FaceSample:
@@ -158,14 +134,6 @@ def _take_points(sample: FaceSample, num_keypoints: int, source_points: list[int
             remedy += f", or model.source_points to the {num_keypoints} of 0..{found - 1} to keep"
         raise DataError(f"{key}: {sample.name} has {found} points, model.num_keypoints={num_keypoints}; {remedy}")
     return replace(sample, points=sample.points[rows], states=sample.states[rows])
-
-
-def _draw(samples: list[FaceSample], source: SourceConfig) -> list[FaceSample]:
-    """`count` of the faces, at random but in order; all where there are no more."""
-    if not 0 < source.count < len(samples):
-        return samples
-    chosen = np.random.default_rng(source.seed % 2**64).permutation(len(samples))[: source.count]
-    return [samples[index] for index in sorted(chosen)]
 
 
 def _with_settings(samples: list[FaceSample], source: SourceConfig, key: str) -> list[FaceSample]:

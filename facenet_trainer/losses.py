@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..configs.facenet.schema import LossConfig
@@ -146,16 +146,6 @@ def _widened(before: Tensor, after: Tensor, least: float) -> tuple[Tensor, Tenso
     """Distances to two opposite edges, at least `least` apart around the same middle."""
     middle, half = (after - before) / 2, ((after + before) / 2).clamp(min=least / 2)
     return half - middle, half + middle
-
-
-def regularization(model: nn.Module, kind: str) -> Tensor:
-    """Sum of |w| (l1) or w^2 (l2) over kernels and biases of all convolutions, heads and shortcuts included (§3.4)."""
-    total = torch.zeros((), device=next(model.parameters()).device)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            for parameter in module.parameters():
-                total = total + (parameter.abs() if kind == "l1" else parameter.square()).sum()
-    return total
 
 
 def _covered(targets: GridTargets, mask: Tensor) -> Tensor:

@@ -178,13 +178,3 @@ def visibility_loss(logits: Tensor, states: Tensor) -> Tensor:
     known = states > 0
     loss = F.binary_cross_entropy_with_logits(logits, (states == 2).to(logits), reduction="none")
     return face_mean(loss, known.to(logits), None)
-
-
-def regularization(model: torch.nn.Module, kind: str) -> Tensor:
-    """Sum of |w| (l1) or w^2 (l2) over the kernels and biases of the convolutions (the deconvolutions' too)."""
-    total = torch.zeros((), device=next(model.parameters()).device)
-    for module in model.modules():
-        if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
-            for parameter in module.parameters():
-                total = total + (parameter.abs() if kind == "l1" else parameter.square()).sum()
-    return total

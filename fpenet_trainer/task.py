@@ -15,10 +15,11 @@ from ..datasets.sample import PointState
 from ..training.distributed import Processes
 from ..training.loop import Batch, Forward
 from ..training.model_file import ModelMeta
+from ..training.regularizer import regularization
 from ..training.trackers import Picture
 from .elt import random_similarity, sample_generator, transform_images, transform_points
 from .face_report import draw_on_crop
-from .losses import KeypointLoss, heatmap_loss, regularization, visibility_loss
+from .losses import KeypointLoss, heatmap_loss, visibility_loss
 from .metrics import FaceErrors, face_errors
 from .network import Prediction, RecombinatorNet, folded_weights
 from .schemes import Scheme

@@ -10,7 +10,7 @@ from PIL import Image
 from facetrain.configs.facenet.schema import DataConfig, IgnoreConfig, SourceConfig
 from facetrain.configs.schema import SplitConfig
 from facetrain.datasets.detection_sources import read_detection_sets, read_pictures
-from facetrain.datasets.sources import count_reasons
+from facetrain.datasets.source_files import count_reasons
 from facetrain.errors import ConfigError, DataError
 
 NONE = SplitConfig(fraction=0)

@@ -11,7 +11,8 @@ from PIL import Image
 from facetrain.configs.fpenet.schema import DataConfig, SourceConfig
 from facetrain.configs.schema import SplitConfig
 from facetrain.datasets.preprocessing import Preprocessing
-from facetrain.datasets.sources import count_reasons, read_sets, read_source
+from facetrain.datasets.source_files import count_reasons
+from facetrain.datasets.sources import read_sets, read_source
 from facetrain.errors import ConfigError, DataError
 
 

@@ -15,11 +15,11 @@ from facetrain.facenet_trainer.losses import (
     class_weights,
     focal,
     overlap_loss,
-    regularization,
     weighted_bce,
 )
 from facetrain.facenet_trainer.network import GridOutput, build_model, decode_boxes
 from facetrain.facenet_trainer.targets import GridTargets, rasterize
+from facetrain.training.regularizer import regularization
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

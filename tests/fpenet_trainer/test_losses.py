@@ -11,12 +11,12 @@ from facetrain.fpenet_trainer.losses import (
     KeypointLoss,
     heatmap_loss,
     point_weights,
-    regularization,
     visibility_loss,
     wing,
 )
 from facetrain.fpenet_trainer.network import build_model
 from facetrain.fpenet_trainer.schemes import Scheme, load_scheme
+from facetrain.training.regularizer import regularization
 
 AREAS = {"face": 0.2, "eyes": 0.5, "mouth": 0.3}
 

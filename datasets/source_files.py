@@ -1,0 +1,49 @@
+"""What sources of faces and of pictures share: where their files are, which are drawn, what is said of the others."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from .sample import Rejection
+
+Sample = TypeVar("Sample")
+
+
+def nearest_path(path: Path) -> str:
+    """The name nearest to that of a path which does not exist, as the end of a sentence."""
+    parent = path.parent
+    missing = path.name
+    while not parent.is_dir() and parent != parent.parent:
+        parent, missing = parent.parent, parent.name
+    siblings = sorted(child.name for child in parent.iterdir()) if parent.is_dir() else []
+    close = difflib.get_close_matches(missing, siblings, n=1, cutoff=0.0)
+    return f"; nearest in {parent}: {close[0]}" if close else f"; {parent} is empty"
+
+
+def nothing_usable(noun: str, setting: str, path: Path, expected: str, rejections: list[Rejection]) -> str:
+    """The message for a source of which nothing is left; `setting` is its key and value in the spec."""
+    lines = [f"{setting}: no usable {noun} in {path}; expected {expected}"]
+    if rejections:
+        lines.append(f"{len(rejections)} rejected: {count_reasons(rejections)}; such as")
+        lines += [f"  {rejection}" for rejection in rejections[:3]]
+    return "\n".join(lines)
+
+
+def count_reasons(rejections: Iterable[Rejection]) -> str:
+    """'12 image missing, 3 broken label': the reasons by how often they occur."""
+    counts = Counter(rejection.reason for rejection in rejections)
+    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+
+
+def draw(samples: list[Sample], count: int, seed: int) -> list[Sample]:
+    """`count` of the samples, at random but in order; all where there are no more, or count is 0."""
+    if not 0 < count < len(samples):
+        return samples
+    chosen = np.random.default_rng(seed % 2**64).permutation(len(samples))[:count]
+    return [samples[index] for index in sorted(chosen)]
