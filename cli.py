@@ -32,42 +32,41 @@ class Verb:
     run: Callable[[Any], Any]
 
 
-def _train(spec: Any) -> None:
-    from .fpenet_trainer.train import train
+def _imported(trainer: str, verb: str) -> Callable[[Any], Any]:
+    """The function `verb` in the trainer's module of that name, imported when it is called."""
 
-    train(spec)
+    def run(spec: Any) -> Any:
+        return getattr(import_module(f".{trainer}.{verb}", __package__), verb)(spec)
 
-
-def _prune(spec: Any) -> None:
-    from .fpenet_trainer.prune import prune
-
-    prune(spec)
-
-
-def _evaluate(spec: Any) -> None:
-    from .fpenet_trainer.evaluate import evaluate
-
-    evaluate(spec)
-
-
-def _infer(spec: Any) -> None:
-    from .fpenet_trainer.infer import infer
-
-    print(infer(spec))
+    return run
 
 
 FPENET = {
-    "train": Verb("train a keypoint network", "FpenetTrainSpec", _train),
-    "prune": Verb("cut a model's weakest filters", "FpenetPruneSpec", _prune),
-    "evaluate": Verb("measure a model on labelled faces", "FpenetEvaluateSpec", _evaluate),
-    "infer": Verb("find the points of faces in pictures and video", "FpenetInferSpec", _infer),
-}
+    "train": Verb("train a keypoint network", "FpenetTrainSpec", _imported("fpenet_trainer", "train")),
+    "prune": Verb("cut a model's weakest filters", "FpenetPruneSpec", _imported("fpenet_trainer", "prune")),
+    "evaluate": Verb("measure a model on labelled faces", "FpenetEvaluateSpec",
+                     _imported("fpenet_trainer", "evaluate")),
+    "infer": Verb("find the points of faces in pictures and video", "FpenetInferSpec",
+                  _imported("fpenet_trainer", "infer")),
+}  # fmt: skip
+FACENET = {
+    "train": Verb("train a face detector", "FacenetTrainSpec", _imported("facenet_trainer", "train")),
+    "prune": Verb("cut a model's weakest filters", "FacenetPruneSpec", _imported("facenet_trainer", "prune")),
+    "evaluate": Verb("measure a model on labelled pictures", "FacenetEvaluateSpec",
+                     _imported("facenet_trainer", "evaluate")),
+    "infer": Verb("find the faces in pictures and video", "FacenetInferSpec", _imported("facenet_trainer", "infer")),
+}  # fmt: skip
 ALIASES = {"inference": "infer"}  # TAO's names
 
 
 def fpenet() -> None:
     """Entry point of the command `fpenet`."""
     sys.exit(main("fpenet", FPENET, sys.argv[1:]))
+
+
+def facenet() -> None:
+    """Entry point of the command `facenet`."""
+    sys.exit(main("facenet", FACENET, sys.argv[1:]))
 
 
 def main(program: str, verbs: dict[str, Verb], arguments: Sequence[str]) -> int:

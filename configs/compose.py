@@ -23,6 +23,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from ..errors import ConfigError
 
 Spec = TypeVar("Spec")
+Section = TypeVar("Section")
 
 
 def load_spec(schema: type[Spec], overrides: Sequence[str], spec_file: str | None = None) -> Spec:
@@ -56,6 +57,24 @@ def load_spec(schema: type[Spec], overrides: Sequence[str], spec_file: str | Non
     assert isinstance(spec, schema)
     _check_ranges(spec, "")
     return spec
+
+
+def changed(section: Section, changes: dict[str, Any], name: str) -> Section:
+    """A copy of a spec's section with some keys changed, checked as `load_spec` does.
+
+    Args:
+        changes: new values by key.
+        name: of the section, for messages.
+    """
+    config = OmegaConf.structured(section)
+    _merge(config, changes, type(section), f"{name}: ")
+    try:
+        result = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{name}: {_first_line(error)}") from None
+    assert isinstance(result, type(section))
+    _check_ranges(result, f"{name}.")
+    return result
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:

@@ -84,7 +84,10 @@ def read_detection_sets(data: DataConfig) -> DetectionSets:
     if train and not data.val and (data.split.by == "list" or data.split.fraction > 0):
         if data.split.by == "subject":
             raise ConfigError("data.split.by=subject: a picture is of no one subject; take fraction or list")
-        train, val = split_samples(train, data.split, root)
+        fit = [sample for sample in train if sample.validate]
+        only_train = [sample for sample in train if not sample.validate]
+        train, val = split_samples(fit, data.split, root)
+        train += only_train
     return DetectionSets(train, val, test, mapping.classes, rejections, notes)
 
 
@@ -158,6 +161,7 @@ class ClassMapping:
             name=picture.name,
             source=source.name or _source_name(source),
             weight=source.weight,
+            validate=source.validate,
             size=picture.size,
         )
 

@@ -115,15 +115,18 @@ class _Warp(A.ImageOnlyTransform):
         return scaling(zoom, zoom, x, y)
 
     def _face_crop(self, width: int, height: int) -> Matrix:
-        """A window laid so that a random face is wholly in it at a log-uniform size, or anywhere."""
+        """A window laid so that a random face is wholly in it at a log-uniform size, or anywhere.
+
+        No smaller than the whole picture in the window: what is left of that window would be black.
+        """
         draw, augment = self.py_random, self.augment
         target = np.exp(draw.uniform(np.log(augment.random_crop_face_min), np.log(augment.random_crop_face_max)))
         anywhere = draw.random() < augment.random_crop_background
+        smallest = min(self.width / width, self.height / height, 1.0)
         if len(self.faces):
             face = self.faces[draw.randrange(len(self.faces))].astype(np.float64)
-            scale = min(target / max(face[2] - face[0], face[3] - face[1], 1.0), MOST_MAGNIFIED)
+            scale = min(max(target / max(face[2] - face[0], face[3] - face[1], 1.0), smallest), MOST_MAGNIFIED)
         else:
-            smallest = min(self.width / width, self.height / height, 1.0)
             scale, anywhere = np.exp(draw.uniform(np.log(smallest), 0.0)), True
         corner = []
         for axis, (side, length) in enumerate(((self.width, width), (self.height, height))):

@@ -5,6 +5,7 @@ index) and of nothing else.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,10 @@ from .sample import ByteArray, DetectionSample, FloatArray, Rejection
 if TYPE_CHECKING:  # albumentations takes seconds to import, and evaluation has no use for it
     from .picture_transforms import PictureAugment
 
+Loaded = tuple[ByteArray, Placement, tuple[int, int]]
 READERS = 4  # threads; decoding a picture lets go of the interpreter's lock
 GIB = 2**30
+SINGLE = ("image", "weight", "index", "placement", "size")  # of one shape in every item
 
 
 class PictureDataset(Dataset[Batch]):
@@ -55,7 +58,7 @@ class PictureDataset(Dataset[Batch]):
     ) -> None:
         self.preprocessing, self.augment, self.ignore, self.seed = preprocessing, augment, ignore, seed
         self.rejections: list[Rejection] = []
-        self._cached: list[tuple[ByteArray, Placement] | None] = []
+        self._cached: list[Loaded | None] = []
         self.samples = self._fill(samples, cache_gib * GIB) if cache_gib > 0 else list(samples)
         cut = sum(sample.size is not None and preprocessing.cuts_off(*sample.size) for sample in self.samples)
         self.notes = [f"input.resize=pad_crop cuts off a part of {cut} pictures; letterbox keeps all"] if cut else []
@@ -67,12 +70,12 @@ class PictureDataset(Dataset[Batch]):
         """The picture `index` as it looks in `epoch`, key = (epoch, index).
 
         image [3, H, W] uint8 RGB; boxes [N, 4] float32 in pixels of the input; labels [N] int64; ignore [M, 4] float32;
-        weight float32; index int64; placement [4] float32, that of `Placement`, NaN where augmented. Raises DataError
-        when the picture cannot be read.
+        weight float32; index int64; placement [4] float32, that of `Placement`, NaN where augmented; size [2] int64,
+        width and height of the picture. Raises DataError when the picture cannot be read.
         """
         epoch, index = key
         sample = self.samples[index]
-        image, place = (self._cached[index] if index < len(self._cached) else None) or self._load(sample)
+        image, place, size = (self._cached[index] if index < len(self._cached) else None) or self._load(sample)
         boxes, labels, regions = sample.boxes, sample.labels, sample.ignore
         placement = [place.scale_x, place.scale_y, place.shift_x, place.shift_y]
         if self.augment is not None:
@@ -90,19 +93,21 @@ class PictureDataset(Dataset[Batch]):
             "weight": torch.tensor(sample.weight, dtype=torch.float32),
             "index": torch.tensor(index),
             "placement": torch.tensor(placement, dtype=torch.float32),
+            "size": torch.tensor(size),
         }
 
-    def _load(self, sample: DetectionSample) -> tuple[ByteArray, Placement]:
-        """The picture as the augmentation takes it, or as the input."""
+    def _load(self, sample: DetectionSample) -> Loaded:
+        """The picture as the augmentation takes it, or as the input; where it comes to lie; its own size."""
         image = read_image(sample.image, grey=False) if isinstance(sample.image, Path) else sample.image
+        size = image.shape[1], image.shape[0]
         if self.augment is None:
-            return self.preprocessing.apply(image)
-        return image, self.preprocessing.place(image.shape[1], image.shape[0])
+            return *self.preprocessing.apply(image), size
+        return image, self.preprocessing.place(*size), size
 
     def _fill(self, samples: list[DetectionSample], limit: float) -> list[DetectionSample]:
         """Caches what there is room for; the samples but for those found unreadable."""
 
-        def load(sample: DetectionSample) -> tuple[ByteArray, Placement] | Rejection:
+        def load(sample: DetectionSample) -> Loaded | Rejection:
             try:
                 return self._load(sample)
             except DataError as error:
@@ -137,9 +142,23 @@ def ignored(boxes: FloatArray, config: IgnoreConfig) -> NDArray[np.bool_]:
     return np.asarray(out, np.bool_)
 
 
+def with_ignored(sample: DetectionSample, place: Placement, config: IgnoreConfig) -> DetectionSample:
+    """The sample with those of its boxes among the ignore regions that `ignored` names; `place`: its picture's."""
+    out = ignored(place.to_input(sample.boxes), config)
+    if not out.any():
+        return sample
+    return replace(
+        sample,
+        boxes=sample.boxes[~out],
+        labels=sample.labels[~out],
+        ignore=np.concatenate([sample.ignore, sample.boxes[out]]),
+        attributes={name: values[~out] for name, values in sample.attributes.items()},
+    )
+
+
 def collate_pictures(items: list[Batch]) -> Batch:
     """Items joined, a first dimension B added: boxes padded with 0, labels with -1, ignore with NaN."""
-    batch = {name: torch.stack([item[name] for item in items]) for name in ("image", "weight", "index", "placement")}
+    batch = {name: torch.stack([item[name] for item in items]) for name in SINGLE}
     for name, fill in (("boxes", 0.0), ("labels", -1), ("ignore", float("nan"))):
         parts = [item[name] for item in items]
         batch[name] = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=fill)

@@ -77,6 +77,7 @@ class DetectionSample:
         name: the picture's name as the label gives it, for lists and reports.
         source: the name of the data source it came from.
         weight: weight of this picture in the loss.
+        validate: False for a picture that is not to be held out to validate on.
         size: (width, height) of the upright picture, where known without decoding it.
     """
 
@@ -88,6 +89,7 @@ class DetectionSample:
     name: str = ""
     source: str = ""
     weight: float = 1.0
+    validate: bool = True
     size: tuple[int, int] | None = None
 
 

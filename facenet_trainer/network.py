@@ -14,6 +14,7 @@ the channel map and specs call it:
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -29,6 +30,8 @@ from ..training.pruning import Add, Layer, Node
 
 REPEATS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # sub-blocks of the four stages
 WIDTHS = (64, 128, 256, 512)
+START_COVERAGE = 0.01
+START_DISTANCE = 0.5  # of `bbox_scale`: 18 pixels to each edge
 
 
 class SubBlock(NamedTuple):
@@ -138,8 +141,8 @@ class GridOutput(NamedTuple):
 
 
 def build_model(config: ModelConfig, classes: Sequence[str]) -> GridBoxNet:
-    """The network that the `model` section describes, at full width and with fresh weights."""
-    return GridBoxNet(
+    """The network that the `model` section describes, at full width and with fresh weights and heads set to start."""
+    network = GridBoxNet(
         GridBoxArchitecture(
             num_layers=config.num_layers,
             all_projections=config.all_projections,
@@ -149,6 +152,18 @@ def build_model(config: ModelConfig, classes: Sequence[str]) -> GridBoxNet:
             bbox_offset=config.bbox_offset,
         )
     )
+    start_heads(network)
+    return network
+
+
+def start_heads(network: GridBoxNet) -> None:
+    """Sets the biases of fresh heads to an answer that costs little: hardly any coverage, and boxes that are open.
+
+    Nearly all cells are empty, and until the network knows that, they would be most of the loss (Lin et al., "Focal
+    Loss", ICCV 2017, §3.3). Boxes that begin around nothing are inside out half of the time.
+    """
+    nn.init.constant_(network.output_cov.bias, -math.log(1 / START_COVERAGE - 1))  # type: ignore[arg-type]
+    nn.init.constant_(network.output_bbox.bias, START_DISTANCE)  # type: ignore[arg-type]
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from ..configs.facenet.schema import ModelConfig
 from ..errors import ConfigError, ModelFileError
-from ..training.model_file import ModelMeta, load_model
-from .network import REPEATS, GridBoxArchitecture, GridBoxNet, build_model
+from ..training import model_file
+from ..training.model_file import ModelMeta
+from .network import REPEATS, GridBoxArchitecture, GridBoxNet, build_model, start_heads
 
 ZOO = Path(__file__).with_name("zoo") / "facenet.safetensors"
 HEADS = ("output_bbox.", "output_cov.")  # parameters whose first dimension is the classes
@@ -95,22 +96,10 @@ def model_path(name: str) -> Path:
 
 
 def load_network(name: str) -> tuple[GridBoxNet, ModelMeta]:
-    """The network of a model file with its weights, pruned or not, and the file's metadata.
-
-    Raises:
-        ModelFileError: the file is missing or damaged, or holds another network.
-    """
-    path = model_path(name)
-    weights, meta = load_model(path)
-    if meta.architecture.get("network") != "facenet":
-        raise ModelFileError(f"{path} holds a {meta.architecture.get('network')} model, not FaceNet")
-    try:
-        network = GridBoxNet(GridBoxArchitecture.from_dict(meta.architecture))
-        network.load_state_dict(weights)
-    except (TypeError, KeyError, RuntimeError, ModelFileError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelFileError(f"{path}: its weights do not fit the architecture it names ({reason})") from None
-    return network, meta
+    """The network of a model file or "zoo"; see `training.model_file.load_network`."""
+    return model_file.load_network(
+        model_path(name), "facenet", lambda architecture: GridBoxNet(GridBoxArchitecture.from_dict(architecture))
+    )
 
 
 def _from_model_file(config: ModelConfig, classes: Sequence[str]) -> tuple[GridBoxNet, list[str]]:
@@ -118,6 +107,7 @@ def _from_model_file(config: ModelConfig, classes: Sequence[str]) -> tuple[GridB
     source, _ = load_network(config.pretrained)
     old = source.architecture
     network = GridBoxNet(replace(old, classes=tuple(classes)))
+    start_heads(network)
     taken = copy_weights(source, network)
     size = sum(p.numel() for p in network.parameters())
     shape = f"ResNet-{old.num_layers}{', pruned' if old.pruned else ''}, {size:,} parameters, box scale "

@@ -10,7 +10,9 @@ import torch
 from ..configs.compose import to_plain
 from ..configs.facenet.schema import FacenetPruneSpec
 from ..training.prune_network import Pruned, prune_network
-from ..training.prune_report import start_results, write_results
+from ..training.prune_report import MODEL, write_results
+from ..training.run_folder import refuse_results
+from ..training.trackers import build_trackers
 from .network import GridBoxNet, prune_graph
 from .pretrained import load_network
 
@@ -25,7 +27,8 @@ def prune(spec: FacenetPruneSpec) -> Pruned:
         ModelFileError: the model file cannot be used.
     """
     folder = Path(spec.results_dir)
-    trackers = start_results(folder, spec.overwrite, spec.track)
+    refuse_results(folder, MODEL, spec.overwrite)
+    trackers = build_trackers(spec.track, folder)
     network, meta = load_network(spec.model)
 
     def build(channels: dict[str, int]) -> GridBoxNet:

@@ -18,7 +18,7 @@ from ..datasets.sources import read_sets
 from ..errors import ConfigError
 from ..training import plots
 from ..training.report import machine_facts, number, write_report
-from ..training.run_folder import RunFolder, clock
+from ..training.run_folder import RunFolder, clock, refuse_results
 from .face_report import ced_plot, data_section, face_sections, source_table, summary_table
 from .face_results import FaceResults, predict_faces, write_kpi_files
 from .predictor import Predictor, model_path
@@ -39,7 +39,7 @@ def evaluate(spec: FpenetEvaluateSpec) -> dict[str, float]:
     """
     started = time.monotonic()
     folder = Path(spec.results_dir)
-    check_results_dir(folder, spec.overwrite)
+    refuse_results(folder, "metrics.json", spec.overwrite)
     predictor = Predictor.load(spec.model, spec.device)
     data = evaluated_data(spec, predictor.meta.config.get("data") or {})
     num_keypoints = predictor.scheme.num_keypoints
@@ -62,18 +62,6 @@ def evaluate(spec: FpenetEvaluateSpec) -> dict[str, float]:
     RunFolder(folder).log_status("SUCCESS", "Evaluation is done", kpi=metrics)
     _print(results, folder)
     return metrics
-
-
-def check_results_dir(folder: Path, overwrite: bool) -> None:
-    """Raises ConfigError where writing there would destroy something that was not given up with `overwrite`."""
-    if (folder / "config.yaml").exists():
-        raise ConfigError(
-            f"results_dir={folder} is the folder of a training run, whose report would be lost: choose another"
-        )
-    if (folder / "metrics.json").exists() and not overwrite:
-        raise ConfigError(
-            f"results_dir={folder} holds results: choose another folder, or write over them with overwrite=true"
-        )
 
 
 def evaluated_data(spec: FpenetEvaluateSpec, trained_with: dict[str, Any]) -> DataConfig:

@@ -64,6 +64,7 @@ def infer(spec: FpenetInferSpec) -> InferSummary:
         raise DataError(f"input={spec.input}: no picture could be read{first}")
     for failure in summary.failures[:10]:
         log.warning("%s", failure)
+    print(summary)
     return summary
 
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ..datasets.preprocessing import Preprocessing
 from ..datasets.sample import ByteArray, FloatArray
-from ..errors import ModelFileError
+from ..training import model_file
 from ..training.distributed import pick_device
-from ..training.model_file import ModelMeta, load_model
+from ..training.model_file import ModelMeta
 from .network import Architecture, RecombinatorNet
 from .schemes import Scheme
 
@@ -41,22 +41,10 @@ def model_path(name: str) -> Path:
 
 
 def load_network(name: str) -> tuple[RecombinatorNet, ModelMeta]:
-    """The network of a model file with its weights, and the file's metadata.
-
-    Raises:
-        ModelFileError: the file is missing or damaged, or holds another network.
-    """
-    path = model_path(name)
-    weights, meta = load_model(path)
-    if meta.architecture.get("network") != "fpenet":
-        raise ModelFileError(f"{path} holds a {meta.architecture.get('network')} model, not FPENet")
-    try:
-        network = RecombinatorNet(Architecture.from_dict(meta.architecture))
-        network.load_state_dict(weights)
-    except (TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelFileError(f"{path}: its weights do not fit the architecture it names ({reason})") from None
-    return network, meta
+    """The network of a model file or "zoo"; see `training.model_file.load_network`."""
+    return model_file.load_network(
+        model_path(name), "fpenet", lambda architecture: RecombinatorNet(Architecture.from_dict(architecture))
+    )
 
 
 class Predictor:

@@ -10,8 +10,10 @@ import torch
 from ..configs.compose import to_plain
 from ..configs.fpenet.schema import FpenetPruneSpec
 from ..training.prune_network import Pruned, prune_network
-from ..training.prune_report import start_results, write_results
+from ..training.prune_report import MODEL, write_results
 from ..training.pruning import Layer, Node
+from ..training.run_folder import refuse_results
+from ..training.trackers import build_trackers
 from .network import RecombinatorNet
 from .predictor import load_network
 
@@ -26,7 +28,8 @@ def prune(spec: FpenetPruneSpec) -> Pruned:
         ModelFileError: the model file cannot be used.
     """
     folder = Path(spec.results_dir)
-    trackers = start_results(folder, spec.overwrite, spec.track)
+    refuse_results(folder, MODEL, spec.overwrite)
+    trackers = build_trackers(spec.track, folder)
     network, meta = load_network(spec.model)
 
     def build(channels: dict[str, int]) -> RecombinatorNet:

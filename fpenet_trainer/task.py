@@ -151,6 +151,16 @@ class FpenetTask:
                 break
         return drawn
 
+    def end_epoch(self) -> None:
+        """Nothing changes from epoch to epoch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing is gathered."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """There is nothing to go on from."""
+
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
         """The plain network's weights, batch normalisation folded in."""
         assert isinstance(model, RecombinatorNet)

@@ -46,6 +46,15 @@ class Task(Protocol):
     def evaluate(self, forward: Forward, loader: DataLoader, processes: Processes) -> dict[str, float]:
         """Metrics over every sample of all ranks' loaders, the same on every rank."""
 
+    def end_epoch(self) -> None:
+        """Called after the last step of every epoch, before it is validated."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the task itself has gathered and would need to go on; tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from such a state."""
+
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
         """What the model file holds of a model."""
 
@@ -101,7 +110,8 @@ class Trainer:
         self.scaler.load_state_dict(state.scaler)
         if self.average is not None:
             self.average.load_state_dict(state.average)
-        self.state = replace(state, weights={}, optimizer={}, scaler={}, average={})
+        self.task.load_state_dict(state.task)
+        self.state = replace(state, weights={}, optimizer={}, scaler={}, average={}, task={})
 
     def fit(self) -> None:
         """Trains to the last epoch, or until validation has not improved for `early_stopping` times.
@@ -184,6 +194,7 @@ class Trainer:
 
     def _end_epoch(self, epoch: int, progress: TrainingProgress) -> None:
         """Validates and saves."""
+        self.task.end_epoch()
         sums = {name: float(weight.detach().sum()) for name, weight in self.model.named_parameters()}
         if broken := {name: total for name, total in sums.items() if not math.isfinite(total)}:
             self._stop_not_finite("the sum of a weight", broken)  # an update can spoil them with no loss to show it yet
@@ -207,8 +218,8 @@ class Trainer:
             metrics = self.task.evaluate(forward, self.val_loader, self.processes)
         if self.task.metric not in metrics:
             raise TrainingError(
-                f"validation gives no {self.task.metric}, by which the best model is chosen: no validation face is "
-                "labelled with the points that it needs; validate on others (data.val)"
+                f"validation gives no {self.task.metric}, by which the best model is chosen: the validation labels "
+                "lack what it is made of; validate on others (data.val)"
             )
         value = metrics[self.task.metric]
         best = self.state.best
@@ -244,6 +255,7 @@ class Trainer:
             optimizer=self.optimizer.state_dict(),
             scaler=self.scaler.state_dict(),
             average=self.average.state_dict() if self.average is not None else {},
+            task=self.task.state_dict(),
         )
         full.save(self.folder.resume_state)
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import __version__
 from ..errors import ModelFileError, TrainingError
 
 FORMAT_VERSION = 1
+TITLES = {"fpenet": "FPENet", "facenet": "FaceNet"}  # what a model file's architecture may be of
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,28 @@ def load_model(path: str | Path) -> tuple[dict[str, Tensor], ModelMeta]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: its metadata cannot be read ({error}); the file is damaged") from None
     return {name: t.float() if t.is_floating_point() else t for name, t in weights.items()}, meta
+
+
+def load_network(path: Path, network: str, build: Callable[[dict[str, Any]], Network]) -> tuple[Network, ModelMeta]:
+    """The network of a model file with its weights, pruned or not, and the file's metadata.
+
+    Args:
+        network: "fpenet" or "facenet", which the file must hold.
+        build: makes the network that the file's architecture describes.
+
+    Raises:
+        ModelFileError: the file is missing or damaged, or holds another network.
+    """
+    weights, meta = load_model(path)
+    if meta.architecture.get("network") != network:
+        raise ModelFileError(f"{path} holds a {meta.architecture.get('network')} model, not {TITLES[network]}")
+    try:
+        built = build(meta.architecture)
+        built.load_state_dict(weights)
+    except (TypeError, KeyError, RuntimeError, ModelFileError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelFileError(f"{path}: its weights do not fit the architecture it names ({reason})") from None
+    return built, meta
 
 
 def _open(path: Path) -> tuple[str | None, dict[str, Tensor]]:

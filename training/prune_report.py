@@ -15,37 +15,17 @@ import torch
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from ..configs.schema import TrackConfig
-from ..errors import ConfigError
 from . import plots
 from .model_file import ModelMeta, save_model, write_atomic
 from .prune_network import Pruned
 from .report import Figure, Section, Table, machine_facts, number, write_report
 from .run_folder import RunFolder
-from .trackers import TrackerGroup, build_trackers
+from .trackers import TrackerGroup
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Plot
 
 MODEL = "pruned.safetensors"
-
-
-def start_results(folder: Path, overwrite: bool, track: TrackConfig) -> TrackerGroup:
-    """The trackers, not started yet, after a look at the folder.
-
-    Raises:
-        ConfigError: writing there would destroy something that was not given up with `overwrite`, or a tracker that is
-            asked for cannot work.
-    """
-    if (folder / "config.yaml").exists():
-        raise ConfigError(
-            f"results_dir={folder} is the folder of a training run, whose report would be lost: choose another"
-        )
-    if (folder / MODEL).exists() and not overwrite:
-        raise ConfigError(
-            f"results_dir={folder} holds results: choose another folder, or write over them with overwrite=true"
-        )
-    return build_trackers(track, folder)
 
 
 def write_results(

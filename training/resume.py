@@ -23,7 +23,7 @@ class RunState:
         best: the best value of the task's metric so far; None before the first validation.
         stale: validations since then.
         seconds: training time so far.
-        weights, optimizer, scaler, average: state dicts; `average` holds the EMA weights, empty without.
+        weights, optimizer, scaler, average, task: state dicts; `average` holds the EMA weights, empty without.
     """
 
     epoch: int = 0
@@ -36,6 +36,7 @@ class RunState:
     optimizer: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
     average: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Writes the state atomically."""

@@ -119,6 +119,23 @@ class RunFolder:
         _append(self._status, record)
 
 
+def refuse_results(folder: Path, result: str, overwrite: bool) -> None:
+    """Raises ConfigError where a verb that is no training would destroy something in its `results_dir`.
+
+    Args:
+        result: the file by which an earlier run of the verb is known.
+        overwrite: that run's results are given up.
+    """
+    if (folder / "config.yaml").exists():
+        raise ConfigError(
+            f"results_dir={folder} is the folder of a training run, whose report would be lost: choose another"
+        )
+    if (folder / result).exists() and not overwrite:
+        raise ConfigError(
+            f"results_dir={folder} holds results: choose another folder, or write over them with overwrite=true"
+        )
+
+
 def _append(path: Path, record: Mapping[str, Any]) -> None:
     """Adds a line, below whatever part of one a killed process or a full disk has left."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ...errors import ConfigError
 from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
@@ -17,6 +18,7 @@ class SourceConfig:
     images: str = key("", "folder of the pictures, below data.root; empty: found from the labels")
     name: str = key("", "name in reports; empty: the last part of the path")
     weight: float = key(1.0, "weight of these pictures in the loss", low=0.0)
+    validate: bool = key(True, "false: none of them is held out to validate on (data.split), such as drawn ones")
     count: int = key(0, "pictures to take at random, or to draw (scenes); 0: all (scenes: 200)", low=0)
     seed: int = key(0, "seed of that choice, or of the drawn scenes", low=0)
 
@@ -251,7 +253,9 @@ class FacenetEvaluateSpec:
     overwrite: bool = key(False, "write over results that stand there")
     split: str = key("test", "which pictures of data", choices=("train", "val", "test"))
     data: DataConfig = section(DataConfig)
-    clustering: ClusteringConfig = section(ClusteringConfig)
+    clustering: dict[str, Any] = key({}, "keys of the model's clustering section to change, such as "
+                                         "clustering.coverage_threshold=0.3")  # fmt: skip
+    input_size: dict[str, Any] = key({}, "keys of the model's input section to change, such as input_size.width=1088")
     metrics: MetricsConfig = section(MetricsConfig)
     faceless: str = key("", "folder of pictures without a face, to count false positives on")
     batch_size: int = key(8, "pictures a forward pass", low=1, high=65536)
@@ -267,7 +271,9 @@ class FacenetInferSpec:
     input: str = key("", "picture, folder of pictures, video file, or camera:N")
     results_dir: str = key("results/facenet_infer", "folder for labels/, predictions.json, coco.json and pictures")
     overwrite: bool = key(False, "write over results that stand there")
-    clustering: ClusteringConfig = section(ClusteringConfig)
+    clustering: dict[str, Any] = key({}, "keys of the model's clustering section to change, such as "
+                                         "clustering.coverage_threshold=0.3")  # fmt: skip
+    input_size: dict[str, Any] = key({}, "keys of the model's input section to change, such as input_size.width=1088")
     draw: bool = key(True, "pictures, or a video, with the boxes drawn")
     max_frames: int = key(0, "video and camera: stop after so many frames; 0: at the end", low=0)
     batch_size: int = key(8, "pictures a forward pass", low=1, high=65536)

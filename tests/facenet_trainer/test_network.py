@@ -94,9 +94,13 @@ def test_initial_weights_and_batch_norm_constants():
             area = module.kernel_size[0] * module.kernel_size[1]
             limit = math.sqrt(6 / (area * (module.in_channels + module.out_channels)))
             assert 0.9 * limit < module.weight.abs().max() <= limit
-            assert not module.bias.any()
+            if module not in (network.output_bbox, network.output_cov):
+                assert not module.bias.any()
         elif isinstance(module, torch.nn.BatchNorm2d):
             assert (module.eps, module.momentum) == (1e-3, 0.01)
+    assert torch.allclose(network.output_cov.bias.sigmoid(), torch.tensor(0.01))
+    boxes = network.decode(network.output_bbox.bias.view(1, 4, 1, 1))
+    assert boxes.flatten().tolist() == [-17, -17, 18, 18]  # open, around the first cell's first pixel
 
 
 def reference(network: GridBoxNet, x: torch.Tensor, repeats: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from facetrain.configs.facenet.schema import ModelConfig
 from facetrain.errors import ConfigError, ModelFileError
-from facetrain.facenet_trainer.network import GridBoxNet, build_model
+from facetrain.facenet_trainer.network import START_DISTANCE, GridBoxNet, build_model
 from facetrain.facenet_trainer.pretrained import copy_torchvision, load_network, start_network
 from facetrain.training.model_file import ModelMeta, save_model
 
@@ -102,7 +102,7 @@ def test_heads_of_other_classes_are_fresh(tmp_path):
     source, path = model_file(tmp_path)
     network, lines = start_network(ModelConfig(pretrained=path), ["car"])
     assert torch.equal(network.block_4b.conv_2.weight, source.block_4b.conv_2.weight)
-    assert not network.output_bbox.bias.any()
+    assert (network.output_bbox.bias == START_DISTANCE).all()
     assert not torch.equal(network.output_cov.weight, source.output_cov.weight)
     assert "known classes" not in lines[0]
     assert len(lines) == 5

@@ -1,0 +1,87 @@
+"""A set of pictures after detection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..configs.facenet.schema import IgnoreConfig, MetricsConfig
+from ..datasets.image import read_image
+from ..datasets.pictures import with_ignored
+from ..datasets.sample import ByteArray, DetectionSample, Rejection
+from ..errors import DataError
+from .matching import PictureDetections
+from .metrics import DetectionResults, detection_results
+from .predictor import Predictor
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class FoundPictures:
+    """P pictures with labels and detections.
+
+    Attributes:
+        samples: the P pictures, boxes that are to be ignored among their ignore regions.
+        predictions: P detections, in pixels of the pictures.
+        results: what they are worth.
+        rejections: pictures that could not be read.
+    """
+
+    samples: Sequence[DetectionSample]
+    predictions: Sequence[PictureDetections]
+    results: DetectionResults
+    rejections: Sequence[Rejection] = ()
+
+
+def predict_pictures(
+    predictor: Predictor,
+    samples: Sequence[DetectionSample],
+    ignore: IgnoreConfig,
+    metrics: MetricsConfig,
+    batch_size: int = BATCH,
+) -> FoundPictures:
+    """Finds faces in every picture once, the last, smaller batch included.
+
+    Raises:
+        DataError: no picture can be read.
+        FacetrainError: the network's outputs are not finite.
+    """
+    rejections: list[Rejection] = []
+    kept: list[DetectionSample] = []
+    predictions: list[PictureDetections] = []
+    for batch in _batches(samples, batch_size, rejections):
+        found = predictor.predict([image for _, image in batch])
+        predictions += found
+        kept += [
+            with_ignored(sample, predictor.preprocessing.place(*one.size), ignore)
+            for (sample, _), one in zip(batch, found, strict=True)
+        ]
+    if not kept:
+        raise DataError(f"none of the {len(samples)} pictures can be read, the first: {rejections[0]}")
+    return FoundPictures(
+        kept, predictions, detection_results(kept, predictions, predictor.classes, metrics), rejections
+    )
+
+
+def picture_of(sample: DetectionSample) -> ByteArray:
+    """The picture itself. Raises DataError when it cannot be read."""
+    return read_image(sample.image, grey=False) if isinstance(sample.image, Path) else sample.image
+
+
+def _batches(
+    samples: Sequence[DetectionSample], size: int, rejections: list[Rejection]
+) -> Iterator[list[tuple[DetectionSample, ByteArray]]]:
+    """Readable pictures in groups; the others become rejections."""
+    batch: list[tuple[DetectionSample, ByteArray]] = []
+    for sample in samples:
+        try:
+            batch.append((sample, picture_of(sample)))
+        except DataError as error:
+            rejections.append(Rejection(str(sample.image), None, "picture unreadable", str(error)))
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

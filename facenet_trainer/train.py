@@ -1,0 +1,141 @@
+"""`facenet train`: from a spec to a run folder with a model, its figures and a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch.utils.data import DataLoader
+
+from ..configs.facenet.schema import FacenetTrainSpec
+from ..datasets.detection_sources import DetectionSets, read_detection_sets
+from ..datasets.picture_transforms import PictureAugment
+from ..datasets.pictures import PictureDataset, picture_loader
+from ..datasets.resizing import PicturePreprocessing
+from ..datasets.sample import Rejection
+from ..errors import ConfigError
+from ..training.command import Job, Outcome, left_out, run_training, training_facts
+from ..training.distributed import Processes
+from ..training.loop import Trainer, seed_everything
+from .detection_report import write_training_report
+from .detection_results import predict_pictures
+from .predictor import Predictor
+from .pretrained import start_network
+from .task import FacenetTask
+
+
+def train(spec: FacenetTrainSpec) -> dict[str, float]:
+    """Trains FaceNet as the spec says, or goes on with the unfinished run in `results_dir`; see `run_training`."""
+    return run_training(spec, lambda processes: _prepare(spec, processes))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What `train` reports on."""
+
+    spec: FacenetTrainSpec
+    task: FacenetTask
+    sets: DetectionSets
+    train: PictureDataset
+    val: PictureDataset | None
+
+
+def _prepare(spec: FacenetTrainSpec, processes: Processes) -> Job:
+    seed_everything(spec.seed)
+    if not spec.data.train:
+        raise ConfigError(
+            "data.train is empty: choose a data set, such as data=wider data.root=FOLDER, or data=scenes for drawn "
+            "pictures"
+        )
+    sets = read_detection_sets(spec.data)
+    network, lines = start_network(spec.model, sets.classes)
+    size = spec.input
+    preprocessing = PicturePreprocessing(size.width, size.height, size.grayscale, size.resize)
+    cache = spec.data.cache_gib if spec.data.cache else 0.0
+    augment = PictureAugment(spec.augment, preprocessing)
+    train = PictureDataset(sets.train, preprocessing, augment, spec.data.ignore, spec.seed, cache)
+    val = PictureDataset(sets.val, preprocessing, None, spec.data.ignore, spec.seed, cache) if sets.val else None
+    task = FacenetTask(network, preprocessing, spec, val.samples if val else [])
+    run = _Run(spec, task, sets, train, val)
+
+    def loader(dataset: PictureDataset, training: bool) -> DataLoader:
+        return picture_loader(
+            dataset,
+            spec.train.batch_size if training else VAL_BATCH,
+            rank=processes.rank,
+            world=processes.world,
+            shuffle=training,
+            drop_last=training,
+            seed=spec.seed,
+            workers=spec.data.workers if training else 0,
+            uniform=training and spec.data.sampling == "uniform",
+        )
+
+    return Job(
+        task=task,
+        train_loader=loader(train, training=True),
+        val_loader=loader(val, training=False) if val is not None else None,
+        lines=[*lines, *_account(run)],
+        finish=lambda trainer: _finish(run, trainer),
+    )
+
+
+VAL_BATCH = 4  # whole pictures; training's are often crops
+
+
+def _account(run: _Run) -> list[str]:
+    """How many pictures there are for what, and what was left out."""
+    val, test = len(run.val) if run.val else 0, len(run.sets.test)
+    boxes = sum(len(sample.boxes) for sample in run.train.samples)
+    counts = f"pictures: {len(run.train)} to train on ({boxes} boxes), {val} to validate on, {test} to test on"
+    return [counts, *_notes(run), *left_out(_rejections(run))]
+
+
+def _notes(run: _Run) -> list[str]:
+    own = (note for part in (run.train, run.val) if part is not None for note in part.notes)
+    return [*run.sets.notes, *dict.fromkeys(own)]
+
+
+def _rejections(run: _Run) -> list[Rejection]:
+    own = (rejection for part in (run.train, run.val) if part is not None for rejection in part.rejections)
+    return [*run.sets.rejections, *own]
+
+
+def _finish(run: _Run, trainer: Trainer) -> Outcome:
+    """Measures the best model and writes the report."""
+    spec = run.spec
+    predictor = Predictor.load(str(trainer.folder.best), spec.train.device)
+    results = {
+        name: predict_pictures(predictor, samples, spec.data.ignore, spec.metrics)
+        for name, samples in (("test", run.sets.test), ("validation", run.sets.val))
+        if samples
+    }
+    write_training_report(
+        trainer.folder.path,
+        f"FaceNet, {', '.join(run.sets.classes)}",
+        _facts(run, trainer),
+        trainer.folder.metrics(),
+        results,
+        _rejections(run),
+        _notes(run),
+    )
+    figures = {name: found.results.summary() for name, found in results.items()}
+    return Outcome(figures, [_line(name, values) for name, values in figures.items()])
+
+
+def _facts(run: _Run, trainer: Trainer) -> dict[str, str]:
+    architecture, size = run.task.architecture, run.spec.input
+    parameters = sum(p.numel() for p in run.task.model.parameters())
+    counts = [len(run.train), len(run.val) if run.val else 0, len(run.sets.test)]
+    pruned = ", pruned" if architecture.pruned else ""
+    return {
+        "model": f"GridBox ResNet-{architecture.num_layers}{pruned}, {parameters:,} parameters",
+        "classes": ", ".join(architecture.classes),
+        "input": f"{size.width} x {size.height} px, {size.resize}{', grey' if size.grayscale else ''}",
+        "pictures": "{} training, {} validation, {} test".format(*counts),
+        **training_facts(trainer, run.spec.seed),
+    }
+
+
+def _line(name: str, figures: dict[str, float]) -> str:
+    shown = [f"{key} {figures[key]:.3f}" for key in ("ap", "recall", "coco_map") if key in figures]
+    return f"{name}: {int(figures['pictures'])} pictures, {int(figures['faces'])} boxes, {', '.join(shown)}"
