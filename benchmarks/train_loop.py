@@ -1,9 +1,12 @@
-"""`fpenet train` from pictures to checkpoints, beside the bare forward-backward-step rate on resident tensors.
+"""`fpenet train` and `facenet train` from pictures to checkpoints, beside the bare forward-backward-step rate on resident
+tensors.
 
-    python benchmarks/train_loop.py [--batch 64] [--steps 12] [--rounds 3]
+    python benchmarks/train_loop.py fpenet [--batch 64] [--steps 12] [--rounds 3]
+    python benchmarks/train_loop.py facenet --batch 16
 
 Both train the same network at the same precision in the same process, in turn, so that the machine's speed of the
-moment is the same for both. Prints faces a second of each and the ratio of every round.
+moment is the same for both. Prints samples a second of each and the ratio of every round. FaceNet learns from 192-pixel
+crops of drawn scenes.
 """
 
 from __future__ import annotations
@@ -12,32 +15,52 @@ import argparse
 import statistics
 import tempfile
 import time
-from pathlib import Path
 
 import torch
 
 from facetrain.configs.compose import load_spec
+from facetrain.configs.facenet.schema import FacenetTrainSpec
 from facetrain.configs.fpenet.schema import FpenetTrainSpec
-from facetrain.fpenet_trainer import train as fpenet
+from facetrain.facenet_trainer.train import prepare as prepare_facenet
+from facetrain.fpenet_trainer.train import prepare as prepare_fpenet
+from facetrain.training.allocator import keep_memory
+from facetrain.training.command import build_trainer
 from facetrain.training.distributed import process_group
 from facetrain.training.loop import Trainer
 from facetrain.training.run_folder import RunFolder
 
+PROGRAMS = {"fpenet": (FpenetTrainSpec, prepare_fpenet), "facenet": (FacenetTrainSpec, prepare_facenet)}
+DATA = {
+    "fpenet": ["data.train=[{format: synthetic, count: %d}]", "data.drop_duplicates=false"],
+    "facenet": [
+        "data.train=[{format: scenes, count: %d}]",
+        "augment.random_crop_probability=1",
+        "augment.crop_width=192",
+        "augment.crop_height=192",
+        "loss.coverage=focal",
+        "loss.bbox=giou",
+    ],
+}
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program", choices=PROGRAMS, nargs="?", default="fpenet")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=12, help="steps a round")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    faces = arguments.batch * arguments.steps
+    samples = arguments.batch * arguments.steps
+    keep_memory()
     with tempfile.TemporaryDirectory() as folder:
+        schema, prepare = PROGRAMS[arguments.program]
+        first, *others = DATA[arguments.program]
         spec = load_spec(
-            FpenetTrainSpec,
+            schema,
             [
-                f"data.train=[{{format: synthetic, count: {faces}}}]",
+                first % samples,
+                *others,
                 "data.split.fraction=0",
-                "data.drop_duplicates=false",
                 f"train.batch_size={arguments.batch}",
                 f"train.epochs={arguments.rounds + 1}",
                 "train.log_every=1",
@@ -45,15 +68,14 @@ def main() -> None:
             ],
         )
         with process_group("cpu") as processes:
-            run = fpenet._prepare(spec, processes)
             run_folder = RunFolder(spec.results_dir)
             run_folder.begin({}, resume=False, overwrite=False)
-            trainer = fpenet._trainer(spec, run, run_folder, processes)
+            trainer = build_trainer(spec, prepare(spec, processes), run_folder, processes)
             trainer.trackers.start({}, 0)
-            compare(trainer, arguments.rounds, Path(folder))
+            compare(trainer, arguments.rounds)
 
 
-def compare(trainer: Trainer, rounds: int, folder: Path) -> None:
+def compare(trainer: Trainer, rounds: int) -> None:
     """Times one epoch of the trainer and as many bare steps, `rounds` times after a first round that warms up."""
     from facetrain.training.progress import TrainingProgress
 
@@ -70,9 +92,11 @@ def compare(trainer: Trainer, rounds: int, folder: Path) -> None:
             trainer._end_epoch(epoch, progress)  # writes the models and the resume state
         whole = time.perf_counter() - start
         if epoch:
-            faces = trainer.steps_per_epoch * len(batch["image"])
+            samples = trainer.steps_per_epoch * len(batch["image"])
             ratios.append(bare / whole)
-            print(f"bare {faces / bare:6.1f} faces/s   train {faces / whole:6.1f} faces/s   ratio {bare / whole:.3f}")
+            print(
+                f"bare {samples / bare:6.1f} samples/s   train {samples / whole:6.1f} samples/s   ratio {bare / whole:.3f}"
+            )
     print(f"median ratio {statistics.median(ratios):.3f} of {rounds} rounds, batch {len(batch['image'])}")
 
 

@@ -25,7 +25,7 @@ from .task import FacenetTask
 
 def train(spec: FacenetTrainSpec) -> dict[str, float]:
     """Trains FaceNet as the spec says, or goes on with the unfinished run in `results_dir`; see `run_training`."""
-    return run_training(spec, lambda processes: _prepare(spec, processes))
+    return run_training(spec, lambda processes: prepare(spec, processes))
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class _Run:
     val: PictureDataset | None
 
 
-def _prepare(spec: FacenetTrainSpec, processes: Processes) -> Job:
+def prepare(spec: FacenetTrainSpec, processes: Processes) -> Job:
+    """Reads the data and builds the network, its loaders and its task; writes nothing."""
     seed_everything(spec.seed)
     if not spec.data.train:
         raise ConfigError(

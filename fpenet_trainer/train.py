@@ -28,7 +28,7 @@ from .task import FpenetTask
 
 def train(spec: FpenetTrainSpec) -> dict[str, float]:
     """Trains FPENet as the spec says, or goes on with the unfinished run in `results_dir`; see `run_training`."""
-    return run_training(spec, lambda processes: _prepare(spec, processes))
+    return run_training(spec, lambda processes: prepare(spec, processes))
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class _Run:
     val: FaceDataset | None
 
 
-def _prepare(spec: FpenetTrainSpec, processes: Processes) -> Job:
+def prepare(spec: FpenetTrainSpec, processes: Processes) -> Job:
+    """Reads the data and builds the network, its loaders and its task; writes nothing."""
     seed_everything(spec.seed)
     network, scheme, lines = start_network(spec.model, spec.train.pretrained)
     preprocessing = Preprocessing(

@@ -100,16 +100,7 @@ def _run(spec: TrainSpec, job: Job, folder: RunFolder, processes: Processes) -> 
     if processes.first:
         goes_on = folder.begin(plain, resume=spec.train.resume == "auto", overwrite=spec.overwrite)
         folder.log_status("STARTED", "training goes on" if goes_on else "training begins")
-    trainer = Trainer(
-        task=job.task,
-        config=spec.train,
-        train_loader=job.train_loader,
-        val_loader=job.val_loader,
-        folder=folder,
-        trackers=build_trackers(spec.track, folder.path) if processes.first else TrackerGroup([]),
-        processes=processes,
-        pictures=spec.track.pictures,
-    )
+    trainer = build_trainer(spec, job, folder, processes)
     # From the first process to all: the others may run on machines that don't see the folder.
     state = processes.broadcast(RunState.load(folder.resume_state) if goes_on else None)
     if state is not None:
@@ -120,6 +111,20 @@ def _run(spec: TrainSpec, job: Job, folder: RunFolder, processes: Processes) -> 
     trainer.trackers.start(plain, trainer.state.step)
     trainer.fit()
     return _finish(job, trainer, folder) if processes.first else {}
+
+
+def build_trainer(spec: TrainSpec, job: Job, folder: RunFolder, processes: Processes) -> Trainer:
+    """The loop of a run, at its beginning."""
+    return Trainer(
+        task=job.task,
+        config=spec.train,
+        train_loader=job.train_loader,
+        val_loader=job.val_loader,
+        folder=folder,
+        trackers=build_trackers(spec.track, folder.path) if processes.first else TrackerGroup([]),
+        processes=processes,
+        pictures=spec.track.pictures,
+    )
 
 
 def _finish(job: Job, trainer: Trainer, folder: RunFolder) -> dict[str, float]:
