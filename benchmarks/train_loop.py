@@ -1,10 +1,9 @@
-"""`fpenet train` and `facenet train` from pictures to checkpoints, beside the bare forward-backward-step rate on resident
-tensors.
+"""`fpenet train` and `facenet train`, from pictures to checkpoints, beside the bare step on resident tensors.
 
     python benchmarks/train_loop.py fpenet [--batch 64] [--steps 12] [--rounds 3]
     python benchmarks/train_loop.py facenet --batch 16
 
-Both train the same network at the same precision in the same process, in turn, so that the machine's speed of the
+A bare step is forward, loss, backward and optimiser. Both train the same network at the same precision in the same process, in turn, so that the machine's speed of the
 moment is the same for both. Prints samples a second of each and the ratio of every round. FaceNet learns from 192-pixel
 crops of drawn scenes.
 """
@@ -94,9 +93,8 @@ def compare(trainer: Trainer, rounds: int) -> None:
         if epoch:
             samples = trainer.steps_per_epoch * len(batch["image"])
             ratios.append(bare / whole)
-            print(
-                f"bare {samples / bare:6.1f} samples/s   train {samples / whole:6.1f} samples/s   ratio {bare / whole:.3f}"
-            )
+            rates = f"bare {samples / bare:6.1f} samples/s   train {samples / whole:6.1f} samples/s"
+            print(f"{rates}   ratio {bare / whole:.3f}")
     print(f"median ratio {statistics.median(ratios):.3f} of {rounds} rounds, batch {len(batch['image'])}")
 
 
