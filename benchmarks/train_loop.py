@@ -3,9 +3,9 @@
     python benchmarks/train_loop.py fpenet [--batch 64] [--steps 12] [--rounds 3]
     python benchmarks/train_loop.py facenet --batch 16
 
-A bare step is forward, loss, backward and optimiser. Both train the same network at the same precision in the same process, in turn, so that the machine's speed of the
-moment is the same for both. Prints samples a second of each and the ratio of every round. FaceNet learns from 192-pixel
-crops of drawn scenes.
+A bare step is forward, loss, backward and optimiser. Both train the same network at the same precision in the same
+process, in turn, so that the machine's speed of the moment is the same for both. Prints samples a second of each and
+the ratio of every round. FaceNet learns from 192-pixel crops of drawn scenes.
 """
 
 from __future__ import annotations
