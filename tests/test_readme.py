@@ -9,14 +9,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
 from PIL import Image
 
-from facetrain.cli import ALIASES, FPENET, OTHER_VERBS, _parse
+from facetrain.cli import ALIASES, FACENET, FPENET, OTHER_VERBS, _parse
 from facetrain.configs import compose
+from facetrain.configs.facenet import schema as facenet_schema
+from facetrain.configs.facenet.schema import FacenetTrainSpec
 from facetrain.configs.fpenet import schema
 from facetrain.configs.fpenet.schema import FpenetTrainSpec
 from facetrain.datasets.fpenet_json import read_fpenet_json
@@ -29,8 +31,11 @@ from facetrain.fpenet_trainer.schemes import load_scheme
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 SWEEP = ROOT / "configs" / "fpenet" / "wandb_sweep.yaml"
-SPECS = [getattr(schema, verb.schema) for verb in FPENET.values()]
-GROUPS = {path.parent.name for path in compose.group_home(FpenetTrainSpec).glob("*/*.yaml")}
+PROGRAMS = {"fpenet": (FPENET, schema), "facenet": (FACENET, facenet_schema)}
+SPECS = [getattr(module, verb.schema) for verbs, module in PROGRAMS.values() for verb in verbs.values()]
+TRAINED = (FpenetTrainSpec, FacenetTrainSpec)
+GROUPS = {path.parent.name for kind in TRAINED for path in compose.group_home(kind).glob("*/*.yaml")}
+OPEN = {"clustering", "input_size", "class_mapping"}  # sections of some verb that take keys of another's, or any
 NO_KEYS = {"key", "weights_only"}  # before an equals sign in the prose
 FILE_ENDINGS = (".py", ".yaml", ".json", ".jsonl", ".csv", ".safetensors", ".pt", ".md", ".html", ".txt", ".sh")
 
@@ -56,11 +61,12 @@ def shell_lines(page: Path) -> list[str]:
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """What follows `fpenet` in every command of a page: in its shell blocks, and in its prose."""
+    """Every command of a page from its program's name on: in its shell blocks, and in its prose."""
     for line in [*shell_lines(page), *code_spans(page)]:
         words = shlex.split(line, comments=True)
-        if "fpenet" in words and (words[0] == "fpenet" or "torchrun" in words):
-            yield words[words.index("fpenet") + 1 :]
+        for program in PROGRAMS:
+            if program in words and (words[0] == program or "torchrun" in words):
+                yield words[words.index(program) :]
 
 
 def cases(find: Any) -> list[Any]:
@@ -75,7 +81,7 @@ def cases(find: Any) -> list[Any]:
 def all_keys() -> set[str]:
     """Every key of every verb, and those of a source under `data.train[]` and by themselves."""
     keys = {key for spec in SPECS for key in compose._all_keys(spec)}
-    source = set(get_type_hints(get_args(get_type_hints(schema.DataConfig)["train"])[0]))
+    source = {name for _, module in PROGRAMS.values() for name in get_type_hints(module.SourceConfig)}
     return keys | source | {f"data.{part}[].{name}" for part in ("train", "val", "test") for name in source}
 
 
@@ -88,22 +94,23 @@ def test_all_pages_are_there():
 @pytest.mark.parametrize(("page", "words"), cases(commands))
 def test_command(page, words):
     """The verb exists, the spec file is there or made on the same page, and the overrides fit the schema."""
-    name, *rest = words
+    program, name, *rest = words
+    verbs, module = PROGRAMS[program]
     name = ALIASES.get(name, name)
     if name.startswith("--") or name in OTHER_VERBS or ">" in rest:
         assert name in [*OTHER_VERBS, "--help", "--version"]
-        assert name != "default-spec" or set(rest[: rest.index(">") if ">" in rest else None]) <= set(FPENET)
+        assert name != "default-spec" or set(rest[: rest.index(">") if ">" in rest else None]) <= set(verbs)
         return
-    assert name in FPENET
+    assert name in verbs
     if "--help" in rest:
         return
-    spec_file, multirun, overrides = _parse("fpenet", rest)
+    spec_file, multirun, overrides = _parse(program, rest)
     if spec_file is not None:
         assert (ROOT / spec_file).exists() or f"> {spec_file}" in page.read_text(encoding="utf-8")
-    kind = getattr(schema, FPENET[name].schema)
+    kind = getattr(module, verbs[name].schema)
     for job in compose.grid(overrides) if multirun else [overrides]:
         spec = compose.load_spec(kind, job)
-        if name == "train" and not spec.model.scheme:
+        if (program, name) == ("fpenet", "train") and not spec.model.scheme:
             load_scheme("", spec.model.num_keypoints, spec.model.source_points)
 
 
@@ -114,8 +121,9 @@ def test_yaml_block_is_a_spec_or_a_scheme(page, block, tmp_path):
     content = yaml.safe_load(block)
     if "num_keypoints" in content:
         assert load_scheme(str(file), content["num_keypoints"]).flip is not None
-    else:
-        assert compose.load_spec(FpenetTrainSpec, [], str(file)) != FpenetTrainSpec()
+    else:  # what differs from the defaults of one of the two
+        kind = FacenetTrainSpec if "# facenet" in block else FpenetTrainSpec
+        assert compose.load_spec(kind, [], str(file)) != kind()
 
 
 @pytest.fixture
@@ -150,7 +158,7 @@ def test_boxes_example_is_read(tmp_path):
 
 def documented_keys(page: Path) -> list[str]:
     """Code spans that look like keys: `section.key`, `section.key=value`, `key=value`, `group=name`."""
-    sections = "|".join(get_type_hints(FpenetTrainSpec))
+    sections = "|".join({name for kind in SPECS for name in get_type_hints(kind)})
     dotted = re.compile(rf"({sections})(\[\])?(\.[\w\[\]]+)+(=.*)?")
     spans = [span for span in code_spans(page) if not span.split("=")[0].endswith(FILE_ENDINGS)]
     spans = [span for span in spans if dotted.fullmatch(span) or re.fullmatch(r"[a-z_]+=[^ ]*", span)]
@@ -161,9 +169,10 @@ def accepted(span: str) -> bool:
     """Whether a span is a group's name, a key, or a key with a value that some verb takes."""
     key, _, value = span.partition("=")
     if key in GROUPS:
-        return not value or value in compose.offered_groups(FpenetTrainSpec)[key]
-    if key not in all_keys() or value in ("", "..."):
-        return key in all_keys()
+        return not value or any(value in compose.offered_groups(kind).get(key, []) for kind in TRAINED)
+    known = key in all_keys() or key.rpartition(".")[0] in OPEN
+    if not known or value in ("", "..."):
+        return known
     for kind in SPECS:
         with suppress(ConfigError):
             compose.load_spec(kind, [span])
@@ -176,13 +185,15 @@ def test_keys_exist(page):
     assert [span for span in documented_keys(page) if not accepted(span)] == []
 
 
-def test_every_section_of_the_spec_is_documented():
+@pytest.mark.parametrize("kind", TRAINED, ids=lambda kind: kind.__name__)
+def test_every_section_of_the_spec_is_documented(kind):
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
-    keys = list(compose._all_keys(FpenetTrainSpec))
+    keys = list(compose._all_keys(kind))
     sections = {key.rpartition(".")[0] for key in keys}
     assert [key for key in keys if key not in sections and f"`{key}" not in text] == []
     data_page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    assert [name for name in get_type_hints(schema.SourceConfig) if f"`{name}`" not in data_page] == []
+    for _, module in PROGRAMS.values():
+        assert [name for name in get_type_hints(module.SourceConfig) if f"`{name}`" not in data_page] == []
 
 
 def links(page: Path) -> list[str]:
@@ -208,7 +219,7 @@ def test_link_resolves(page, link):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_commands_and_prose_name_exist(page):
-    pattern = r"\b((?:docs|configs|tests|datasets|training|fpenet_trainer)/[\w./-]+\.(?:py|sh|yaml|md))\b"
+    pattern = r"\b((?:docs|configs|tests|datasets|training|fpenet_trainer|facenet_trainer)/[\w./-]+\.(?:py|sh|yaml|md))\b"
     named = set(re.findall(pattern, page.read_text(encoding="utf-8")))
     assert [name for name in named if not (ROOT / name).exists()] == []
 
