@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-from rich.table import Table as RichTable
-
-from ..configs.fpenet.schema import DataConfig, FpenetEvaluateSpec, SourceConfig
-from ..configs.schema import SplitConfig
+from ..configs.fpenet.schema import FpenetEvaluateSpec
+from ..configs.stored_data import evaluated_data
 from ..datasets.sample import Rejection
 from ..datasets.sources import read_sets
 from ..errors import ConfigError
 from ..training import plots
-from ..training.report import machine_facts, number, write_report
+from ..training.console import print_tables
+from ..training.report import data_section, machine_facts, write_report
 from ..training.run_folder import RunFolder, clock, refuse_results
-from .face_report import ced_plot, data_section, face_sections, source_table, summary_table
+from .face_report import ced_plot, face_sections, source_table, summary_table
 from .face_results import FaceResults, predict_faces, write_kpi_files
 from .predictor import Predictor, model_path
 
@@ -41,7 +37,7 @@ def evaluate(spec: FpenetEvaluateSpec) -> dict[str, float]:
     folder = Path(spec.results_dir)
     refuse_results(folder, "metrics.json", spec.overwrite)
     predictor = Predictor.load(spec.model, spec.device)
-    data = evaluated_data(spec, predictor.meta.config.get("data") or {})
+    data = evaluated_data(spec.data, spec.split, predictor.meta.config.get("data") or {})
     num_keypoints = predictor.scheme.num_keypoints
     source_points = (predictor.meta.config.get("model") or {}).get("source_points") or []
     sets = read_sets(data, num_keypoints, list(source_points), predictor.preprocessing)
@@ -62,47 +58,6 @@ def evaluate(spec: FpenetEvaluateSpec) -> dict[str, float]:
     RunFolder(folder).log_status("SUCCESS", "Evaluation is done", kpi=metrics)
     _print(results, folder)
     return metrics
-
-
-def evaluated_data(spec: FpenetEvaluateSpec, trained_with: dict[str, Any]) -> DataConfig:
-    """The data section cut down to what `spec.split` needs, so that nothing else is read.
-
-    Without sources in the spec these are the model's own; a `data.root` of the spec then says where they lie today.
-    Sources that the spec names for training only, as data=pts does, are all measured when `spec.split` is test.
-
-    Raises:
-        ConfigError: there are none for this split.
-    """
-    data = spec.data
-    if data.train and not (data.val or data.test) and spec.split == "test":
-        data = replace(data, test=data.train)
-    if not (data.train or data.val or data.test):
-        stored = _stored_data(trained_with)
-        data = replace(stored, root=data.root or stored.root)
-    if spec.split == "test":
-        data = replace(data, train=[], val=[])
-    elif spec.split == "val" and data.val:
-        data = replace(data, train=[], test=[])
-    found = data.test if spec.split == "test" else data.val or data.train
-    if not found:
-        raise ConfigError(
-            f"data.{spec.split} names no source, neither in the spec nor in the model file: give data.{spec.split}"
-            + (", or take split=val, the part of the training faces that was held out" if data.train else "")
-        )
-    return data
-
-
-def _stored_data(stored: dict[str, Any]) -> DataConfig:
-    """A model file's data section; keys of another version are passed over."""
-    known = {name: stored[name] for name in DataConfig.__dataclass_fields__ if name in stored}
-    for name in ("train", "val", "test"):
-        known[name] = [_known(SourceConfig, source) for source in known.get(name) or []]
-    known["split"] = _known(SplitConfig, known.get("split") or {})
-    return DataConfig(**known)
-
-
-def _known(cls: Any, values: dict[str, Any]) -> Any:
-    return cls(**{name: value for name, value in values.items() if name in cls.__dataclass_fields__})
 
 
 def _write_metrics(path: Path, spec: FpenetEvaluateSpec, results: FaceResults) -> None:
@@ -136,13 +91,7 @@ def _reasons(rejections: list[Rejection], results: FaceResults) -> str:
 
 
 def _print(results: FaceResults, folder: Path) -> None:
-    console = Console()
     tables = [summary_table(results.errors)]
     if len(results.sources()) > 1:
         tables.append(source_table(results))
-    for table in tables:
-        shown = RichTable(*table.header, title=table.caption, title_justify="left")
-        for row in table.rows:
-            shown.add_row(*(cell if isinstance(cell, str) else number(cell) for cell in row))
-        console.print(shown)
-    console.print(f"results: {folder}", markup=False, highlight=False)
+    print_tables(tables, [f"results: {folder}"])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,17 @@ from numpy.typing import NDArray
 
 from ..datasets.sample import ByteArray, PointState, Rejection
 from ..training import plots
-from ..training.report import CurveGroup, Figure, Pictures, Row, Section, Table, curve_section, write_report
+from ..training.report import (
+    CurveGroup,
+    Figure,
+    Pictures,
+    Row,
+    Section,
+    Table,
+    curve_section,
+    data_section,
+    write_report,
+)
 from .draw import draw_points
 from .face_results import FaceResults, region_title
 from .metrics import THRESHOLDS, FaceErrors, column_means
@@ -89,17 +98,6 @@ def face_sections(results: FaceResults, title: str, pictures: int) -> list[Secti
         Section(f"{title}: where the errors are", [_region_table(errors), _region_figure(errors), _shape(results)]),
         *([Section(f"{title}: the worst", [_worst(results, pictures)])] if pictures else []),
     ]
-
-
-def data_section(rejections: Iterable[Rejection], notes: Sequence[str] = ()) -> Section:
-    """What was left out, counted by reason, with the first case of each."""
-    cases = list(rejections)
-    first = {case.reason: str(case) for case in reversed(cases)}
-    rows: list[Row] = [
-        [reason, count, first[reason]] for reason, count in Counter(case.reason for case in cases).most_common()
-    ]
-    table = Table(["reason", "faces", "first case"], rows, f"Labels and pictures that were left out: {len(cases)}.")
-    return Section("Data", [*notes, table if rows else "No label or picture was left out."])
 
 
 def summary_table(errors: FaceErrors) -> Table:

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table as RichTable
 
 from . import plots
+from .console import print_tables
 from .model_file import ModelMeta, save_model, write_atomic
 from .prune_network import Pruned
-from .report import Figure, Section, Table, machine_facts, number, write_report
+from .report import Figure, Section, Table, machine_facts, write_report
 from .run_folder import RunFolder
 from .trackers import TrackerGroup
 
@@ -147,13 +146,6 @@ def _notes(pruned: Pruned) -> list[str]:
 
 
 def _print(pruned: Pruned, model: Path) -> None:
-    console = Console()
-    for table in (layer_table(pruned), cost_table(pruned)):
-        shown = RichTable(*table.header, title=table.caption, title_justify="left")
-        for row in table.rows:
-            shown.add_row(*(cell if isinstance(cell, str) else number(cell) for cell in row))
-        console.print(shown)
     lines = [*_notes(pruned), f"threshold: {pruned.threshold:.6g}",
              f"Pruning ratio (pruned model / original model): {pruned.ratio}", f"model: {model}"]  # fmt: skip
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_tables([layer_table(pruned), cost_table(pruned)], lines)

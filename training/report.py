@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
+from ..datasets.sample import Rejection
 from . import plots
 from .model_file import write_atomic
 from .report_style import STYLE
@@ -50,10 +52,15 @@ class Figure:
 
 @dataclass(frozen=True)
 class Pictures:
-    """RGB pictures, uint8 [H, W, 3], each with its own line of text, and a caption for all."""
+    """RGB pictures, uint8 [H, W, 3], each with its own line of text, and a caption for all.
+
+    Attributes:
+        width: least width that a picture is shown at, rem; as many stand side by side as there is room for.
+    """
 
     pictures: Sequence[tuple[NDArray[np.uint8], str]]
     caption: str
+    width: float = 11.0
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,17 @@ def curve_section(title: str, log: Sequence[Mapping[str, Any]], groups: Sequence
     return Section(title, blocks or ["Nothing was logged."])
 
 
+def data_section(rejections: Iterable[Rejection], notes: Sequence[str] = ()) -> Section:
+    """What was left out, counted by reason, with the first case of each."""
+    cases = list(rejections)
+    first = {case.reason: str(case) for case in reversed(cases)}
+    rows: list[Row] = [
+        [reason, count, first[reason]] for reason, count in Counter(case.reason for case in cases).most_common()
+    ]
+    table = Table(["reason", "cases", "first case"], rows, f"Labels and pictures that were left out: {len(cases)}.")
+    return Section("Data", [*notes, table if rows else "No label or picture was left out."])
+
+
 def _finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and bool(np.isfinite(value))
 
@@ -185,7 +203,8 @@ def _pictures(block: Pictures) -> str:
         for picture, text in block.pictures
     )
     caption = f"<figcaption>{escape(block.caption)}</figcaption>"
-    return f'<figure>\n<div class="pictures">\n{items}</div>\n{caption}\n</figure>\n'
+    style = f"--least: {block.width:g}rem"
+    return f'<figure>\n<div class="pictures" style="{style}">\n{items}</div>\n{caption}\n</figure>\n'
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> str:

@@ -43,7 +43,10 @@ th { color: var(--soft); font-weight: 600; }
 th, td { overflow-wrap: break-word; }
 th.number, td.number { text-align: right; }
 td.number { white-space: nowrap; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 11rem), 1fr)); gap: .75rem; }
+.pictures {
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, var(--least)), 1fr)); gap: .75rem;
+  align-items: start;
+}
 .pictures figure { margin: 0; break-inside: avoid; }
 .pictures img { display: block; width: 100%; height: auto; border-radius: .25rem; }
 .pictures figcaption { font-size: .78rem; }

@@ -20,8 +20,8 @@ from facetrain.configs.fpenet.schema import DataConfig, FpenetEvaluateSpec, Fpen
 from facetrain.datasets.preprocessing import Preprocessing
 from facetrain.datasets.sample import FaceSample, PointState, Rejection
 from facetrain.errors import ConfigError
-from facetrain.fpenet_trainer.evaluate import evaluate, evaluated_data
-from facetrain.fpenet_trainer.face_report import data_section, write_training_report
+from facetrain.fpenet_trainer.evaluate import evaluate
+from facetrain.fpenet_trainer.face_report import write_training_report
 from facetrain.fpenet_trainer.face_results import point_rows, predict_faces, region_rows
 from facetrain.fpenet_trainer.network import build_model
 from facetrain.fpenet_trainer.predictor import Predictor
@@ -166,22 +166,6 @@ def test_the_model_s_own_data_are_taken_where_the_spec_has_none(tmp_path, run):
     assert evaluate(own) == figures
 
 
-def test_only_the_sources_of_the_split_are_read():
-    a, b, c = (SourceConfig(path=name) for name in "abc")
-    spec = FpenetEvaluateSpec(data=DataConfig(train=[a], val=[b], test=[c]))
-    assert evaluated_data(spec, {}) == DataConfig(test=[c])
-    assert evaluated_data(replace(spec, split="val"), {}) == DataConfig(val=[b])
-    held_out = replace(spec, split="val", data=DataConfig(train=[a], test=[c]))
-    assert evaluated_data(held_out, {}) == held_out.data  # the split, and its duplicates, need both
-
-
-def test_a_split_without_sources_is_refused_by_its_key():
-    with pytest.raises(ConfigError, match=r"data\.test names no source"):
-        evaluated_data(FpenetEvaluateSpec(), {})
-    with pytest.raises(ConfigError, match=r"data\.val names no source"):
-        evaluated_data(FpenetEvaluateSpec(split="val"), {})
-
-
 def predicted(tmp_path, num_keypoints, states, **model):
     """Results on one face [K, 2] given as a picture in memory."""
     points = np.random.default_rng(5).uniform(10, 50, (num_keypoints, 2)).astype(np.float32)
@@ -238,10 +222,3 @@ def test_a_training_report_shows_curves_results_and_what_was_left_out(tmp_path):
     for text in ("Training loss", "Learning rate", "Test faces", "seed", "A note.", "broken label", "a.pts:3"):
         assert text in report
     assert report.count("<svg") == 6 + 3
-
-
-def test_rejections_are_counted_by_reason():
-    cases = [Rejection("a", 1, "image missing"), Rejection("b", 2, "broken label"), Rejection("c", 3, "broken label")]
-    (block,) = data_section(cases).blocks
-    assert [row[:2] for row in block.rows] == [["broken label", 2], ["image missing", 1]]
-    assert block.rows[0][2] == "b:2: broken label"

@@ -9,8 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from facetrain.datasets.sample import Rejection
 from facetrain.training import plots
-from facetrain.training.report import CurveGroup, Figure, Pictures, Section, Table, curve_section, write_report
+from facetrain.training.report import (
+    CurveGroup,
+    Figure,
+    Pictures,
+    Section,
+    Table,
+    curve_section,
+    data_section,
+    write_report,
+)
 
 VOID = {"meta", "img"}
 
@@ -168,3 +178,10 @@ def test_the_cumulative_curve_steps_at_each_error():
 def test_png_files_are_written(tmp_path):
     plots.save_png(plots.ced({"all": np.array([1.0])}, "error, %", limit=8), tmp_path / "ced.png")
     assert Image.open(tmp_path / "ced.png").size[0] > 500
+
+
+def test_rejections_are_counted_by_reason():
+    cases = [Rejection("a", 1, "image missing"), Rejection("b", 2, "broken label"), Rejection("c", 3, "broken label")]
+    (block,) = data_section(cases).blocks
+    assert [row[:2] for row in block.rows] == [["broken label", 2], ["image missing", 1]]
+    assert block.rows[0][2] == "b:2: broken label"

@@ -1,0 +1,22 @@
+"""What commands print at their end: the tables of the report, and where the results are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from .report import Table, number
+
+
+def print_tables(tables: Sequence[Table], lines: Sequence[str] = ()) -> None:
+    """Prints the tables, then the lines as they are."""
+    console = Console()
+    for table in tables:
+        shown = RichTable(*table.header, title=table.caption, title_justify="left")
+        for row in table.rows:
+            shown.add_row(*(cell if isinstance(cell, str) else number(cell) for cell in row))
+        console.print(shown)
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
