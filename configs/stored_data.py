@@ -55,7 +55,7 @@ def evaluated_data(data: Data, split: str, trained_with: Mapping[str, Any]) -> D
 
 
 def _with(data: Data, **changes: Any) -> Data:
-    return replace(data, **changes)  # type: ignore[type-var, misc]
+    return replace(data, **changes)  # type: ignore[type-var]
 
 
 def _rebuilt(cls: Any, values: Mapping[str, Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,10 +10,9 @@ import numpy as np
 
 from .boxes import Floats, areas
 from .matching import Mask
-from .metrics import DetectionResults
+from .metrics import MIN_HEIGHT, DetectionResults, heights
 
 HEIGHTS = (0.0, 8.0, 16.0, 32.0, 64.0, 128.0, np.inf)  # pixels
-MIN_HEIGHT = 20.0  # pixels; smaller ones are beyond most detectors, and often left out of published figures
 SHARES = (0.0, 0.001, 0.01, 0.1, np.inf)  # FaceNet's model card calls less than a tenth of the picture small
 QUARTERS = (0.25, 0.5, 0.75)  # of an attribute that is a share
 MAX_LEVELS = 8  # more values than that are no levels
@@ -28,6 +27,7 @@ class GroupFigures:
         name: which of them, such as "16 to 32".
         faces: how many there are.
         ap, recall: 0 to 1; NaN where there are no faces.
+        recall_best: recall by detections at the confidence where F1 over all faces is best.
     """
 
     group: str
@@ -35,6 +35,7 @@ class GroupFigures:
     faces: int
     ap: float
     recall: float
+    recall_best: float
 
 
 def by_group(results: DetectionResults) -> list[GroupFigures]:
@@ -48,7 +49,7 @@ def by_group(results: DetectionResults) -> list[GroupFigures]:
     everywhere = np.ones(len(found.scores), bool)
     rows = []
     for group, faces, detections, edges in (
-        ("height, px", _heights(labelled.boxes), _heights(found.boxes), HEIGHTS),
+        ("height, px", heights(labelled.boxes), heights(found.boxes), HEIGHTS),
         ("share of the picture, %", _shares(results, labelled.boxes, labelled.picture),
          _shares(results, found.boxes, found.picture), SHARES),
     ):  # fmt: skip
@@ -62,6 +63,16 @@ def by_group(results: DetectionResults) -> list[GroupFigures]:
             rows.append(_figures(results, group, f"at least {MIN_HEIGHT:g}", *inside))
     for attribute, values in labelled.attributes.items():
         rows += [_figures(results, attribute, name, level, everywhere) for name, level in levels(values)]
+    return rows
+
+
+def by_source(results: DetectionResults, sources: Sequence[str]) -> list[GroupFigures]:
+    """The faces of each data source for itself; `sources`: [P] that of each picture."""
+    rows = []
+    for name in dict.fromkeys(sources):
+        pictures = np.array([source == name for source in sources])
+        inside = (pictures[table.picture] for table in (results.labelled, results.found))
+        rows.append(_figures(results, "source", name, *inside))
     return rows
 
 
@@ -84,17 +95,9 @@ def levels(values: Floats) -> Iterator[tuple[str, Mask]]:
 
 def _figures(results: DetectionResults, group: str, name: str, faces: Mask, detections: Mask) -> GroupFigures:
     counted = results.counted & faces
-    total = int(counted.sum())
-    if not total:
-        return GroupFigures(group, name, 0, float("nan"), float("nan"))
-    found = results.found
-    hits = int(np.sum(found.hit & np.append(counted, False)[found.face]))
     ap = results.average_precision(counted, results.countable & detections)
-    return GroupFigures(group, name, total, ap, hits / total)
-
-
-def _heights(boxes: Floats) -> Floats:
-    return boxes[:, 3] - boxes[:, 1]
+    best = results.recall(counted, results.best_scores())
+    return GroupFigures(group, name, int(counted.sum()), ap, results.recall(counted), best)
 
 
 def _shares(results: DetectionResults, boxes: Floats, picture: np.ndarray) -> Floats:

@@ -26,6 +26,8 @@ from .boxes import NONE, Floats
 from .coco import coco_figures
 from .matching import Found, Labelled, Mask, PictureDetections, gather_labels, match
 
+MIN_HEIGHT = 20.0  # pixels; smaller ones are beyond most detectors, and often left out of published figures
+
 
 @dataclass(frozen=True)
 class DetectionResults:
@@ -71,20 +73,38 @@ class DetectionResults:
         curves = [self.curve(label, counted, countable) for label in range(len(self.classes))]
         return _mean([curve.average_precision(self.config.average_precision) for curve in curves])
 
+    def at_least(self, height: float) -> tuple[Mask, Mask]:
+        """[G] and [D]: `counted` and `countable` of the boxes that are so high, pixels."""
+        labelled, found = (heights(boxes) >= height for boxes in (self.labelled.boxes, self.found.boxes))
+        return self.counted & labelled, self.countable & found
+
+    def recall(self, counted: Mask, min_scores: float | Floats = 0.0) -> float:
+        """Share of these labelled boxes that are found, 0 to 1, by detections of `mistakes`; NaN if there are none."""
+        hit = self.found.hit & self.confident(min_scores)
+        return _ratio(int(np.sum(hit & np.append(counted, False)[self.found.face])), int(counted.sum()))
+
+    def best_scores(self) -> Floats:
+        """[C] the confidence at which each class's F1 is best; NaN for a class without faces or detections."""
+        return np.array([curve.best_f1()[1] for curve in self.curves().values()])
+
     def summary(self) -> dict[str, float]:
         """Every figure under a flat name, for trackers and tables. A figure that does not exist is left out.
 
-        `ap` (mean over the classes), `recall` and `precision` (of all detections, whatever their confidence) and
-        `ap_{class}`, `recall_{class}`, `precision_{class}`; `f1_{class}`, the best harmonic mean of precision and
-        recall, and `f1_score_{class}`, the confidence to cut at for it; `coco_map`, `coco_map_50`, `coco_map_75`: all
-        0 to 1 (confidences of summed coverage go beyond). `pictures`, `faces`, `detections` (those that count) and
-        `false_positives_per_image` are numbers of them.
+        `ap` (mean over the classes), `recall` and `precision` (of all detections, whatever their confidence), `ap_20px`
+        and `recall_20px` (of faces at least 20 pixels high) and `ap_{class}`, `recall_{class}`, `precision_{class}`;
+        `f1_{class}`, the best harmonic mean of precision and recall, and `f1_score_{class}`, the confidence to cut at
+        for it; `coco_map`, `coco_map_50`, `coco_map_75`: all 0 to 1 (confidences of summed coverage go beyond).
+        `pictures`, `faces`, `faces_20px`, `detections` (those that count) and `false_positives_per_image` are numbers
+        of them.
         """
         scored = self.scored()
         hits = int((self.found.hit & scored).sum())
+        large = self.at_least(MIN_HEIGHT)
         figures = {
             "ap": self.average_precision(),
-            "recall": _ratio(hits, int(self.counted.sum())),
+            "ap_20px": self.average_precision(*large),
+            "recall": self.recall(self.counted),
+            "recall_20px": self.recall(large[0]),
             "precision": _ratio(hits, int(scored.sum())),
         }
         for name, curve in self.curves().items():
@@ -97,19 +117,28 @@ class DetectionResults:
         figures |= {
             "pictures": float(len(self.sizes)),
             "faces": float(self.counted.sum()),
+            "faces_20px": float(large[0].sum()),
             "detections": float(scored.sum()),
             "false_positives_per_image": _ratio(int(scored.sum()) - hits, len(self.sizes)),
         }
         return {name: value for name, value in figures.items() if np.isfinite(value)}
 
-    def mistakes(self, min_score: float = 0.0) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """[P] faces not found and [P] false positives of each picture, by detections of at least that confidence."""
-        taken = self.scored() & (self.found.scores >= min_score)
+    def mistakes(self, min_scores: float | Floats = 0.0) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """[P] faces not found and [P] false positives of each picture.
+
+        Args:
+            min_scores: least confidence of a detection that is taken, or [C] that of each class; NaN takes none.
+        """
+        taken = self.scored() & self.confident(min_scores)
         hit = self.found.hit & taken
         pictures = len(self.sizes)
         faces = np.bincount(self.labelled.picture[self.counted], minlength=pictures)
         missed = faces - np.bincount(self.found.picture[hit], minlength=pictures)
         return missed, np.bincount(self.found.picture[taken & ~hit], minlength=pictures)
+
+    def confident(self, min_scores: float | Floats) -> Mask:
+        """[D] the detections of at least that confidence, or [C] that of each class."""
+        return self.found.scores >= np.broadcast_to(min_scores, len(self.classes))[self.found.labels]
 
 
 def detection_results(
@@ -148,9 +177,9 @@ def within_limits(boxes: Floats, config: MetricsConfig) -> Mask:
     return wide & (height >= config.minimum_height) & (height <= config.maximum_height)
 
 
-def false_positives_per_image(predictions: Sequence[PictureDetections], min_score: float = 0.0) -> float:
-    """Mean number of detections of at least that confidence on pictures without a face; NaN without pictures."""
-    return _ratio(sum(int((p.scores >= min_score).sum()) for p in predictions), len(predictions))
+def heights(boxes: Floats) -> Floats:
+    """[N] pixels."""
+    return boxes[:, 3] - boxes[:, 1]
 
 
 def _dropped(labelled: Labelled, kept: Mask) -> Labelled:

@@ -10,9 +10,9 @@ from facetrain.configs.facenet.schema import DataConfig, MetricsConfig, SourceCo
 from facetrain.datasets.detection_sources import read_detection_sets
 from facetrain.datasets.sample import DetectionSample
 from facetrain.errors import FacetrainError
-from facetrain.facenet_trainer.groups import by_group
+from facetrain.facenet_trainer.groups import by_group, by_source
 from facetrain.facenet_trainer.matching import PictureDetections
-from facetrain.facenet_trainer.metrics import detection_results, false_positives_per_image
+from facetrain.facenet_trainer.metrics import detection_results
 
 FACE = [100.0, 100.0, 140.0, 140.0]
 OTHER = [300.0, 100.0, 350.0, 150.0]
@@ -149,14 +149,25 @@ def test_mistakes_are_counted_picture_by_picture():
     predictions = [found((FACE, 0.9), (shifted(OTHER, 100), 0.2)), found((OTHER, 0.8), (FACE, 0.1))]
     missed, wrong = results(samples, predictions).mistakes()
     assert (missed.tolist(), wrong.tolist()) == ([1, 0], [1, 1])
-    missed, wrong = results(samples, predictions).mistakes(min_score=0.5)
+    missed, wrong = results(samples, predictions).mistakes(min_scores=0.5)
     assert (missed.tolist(), wrong.tolist()) == ([1, 1], [0, 1])
 
 
-def test_false_positives_on_pictures_without_a_face():
-    predictions = [found((FACE, 0.9), (OTHER, 0.4)), found(), found(), found((FACE, 0.5))]
-    assert false_positives_per_image(predictions) == 0.75
-    assert false_positives_per_image(predictions, min_score=0.5) == 0.5
+def test_mistakes_at_a_confidence_of_each_class():
+    samples = [picture([FACE], labels=[0]), picture([])]
+    predictions = [found((FACE, 0.6), (OTHER, 0.6), labels=[0, 1]), found((FACE, 0.5), (OTHER, 0.9), labels=[0, 1])]
+    result = results(samples, predictions, ("face", "mask"))
+    assert result.best_scores() == pytest.approx([0.6, np.nan], nan_ok=True)
+    assert [part.tolist() for part in result.mistakes(np.array([0.6, 0.7]))] == [[0, 0], [0, 1]]
+    assert [part.tolist() for part in result.mistakes(np.array([0.7, np.nan]))] == [[1, 0], [0, 0]]
+
+
+def test_the_figures_of_faces_at_least_20_px_high():
+    small = [10.0, 10.0, 22.0, 22.0]
+    figures = results([picture([FACE, small])], [found((FACE, 0.5), ([60.0, 10, 72, 22], 0.9))]).summary()
+    assert (figures["ap"], figures["recall"]) == (0.25, 0.5)
+    assert (figures["ap_20px"], figures["recall_20px"], figures["faces_20px"]) == (1, 1, 1)
+    assert "ap_20px" not in results([picture([small])], [found()]).summary()
 
 
 def test_groups_tell_small_faces_from_large_ones():
@@ -180,6 +191,25 @@ def test_a_false_positive_counts_against_the_group_of_its_own_size_only():
     rows = {row.name: row for row in by_group(results(samples, predictions)) if row.group == "height, px"}
     assert rows["32 to 64"].ap == pytest.approx(1 / 2)
     assert rows["at least 20"].ap == pytest.approx(1 / 3)
+
+
+def test_groups_have_the_recall_at_the_confidence_to_cut_at():
+    samples = [picture([FACE, OTHER]), picture([shifted(FACE, 200)])]
+    predictions = [found((FACE, 0.9)), found(*[(shifted(FACE, 200 + x), 0.5) for x in (100, 50, 0)])]
+    rows = {row.name: row for row in by_group(results(samples, predictions)) if row.group == "height, px"}
+    # F1 is 2 x 1 / (1 + 3) with the first detection, 2 x 2 / (4 + 3) with all.
+    assert (rows["32 to 64"].recall, rows["32 to 64"].recall_best) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    predictions[1] = found(*[(shifted(FACE, 200 + x), 0.5) for x in (100, 50, 200, -100, 0)])
+    rows = {row.name: row for row in by_group(results(samples, predictions)) if row.group == "height, px"}
+    assert (rows["32 to 64"].recall, rows["32 to 64"].recall_best) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+
+
+def test_the_sources_of_pictures_are_told_apart():
+    samples = [picture([FACE]), picture([FACE, OTHER])]
+    predictions = [found((FACE, 0.5)), found((FACE, 0.9), (shifted(OTHER, 100), 0.8))]
+    one, two = by_source(results(samples, predictions), ["a", "b"])
+    assert (one.name, one.faces, one.ap, one.recall) == ("a", 1, 1, 1)
+    assert (two.name, two.faces, two.ap, two.recall) == ("b", 2, 0.5, 0.5)
 
 
 def test_groups_by_the_attributes_that_the_labels_have():
