@@ -1,11 +1,14 @@
-"""`python -m facetrain fpenet ...`, for torchrun's `-m facetrain fpenet train ...`."""
+"""`python -m facetrain fpenet ...` and `... facenet ...`, for torchrun's `-m facetrain facenet train ...`."""
 
 import sys
 
-from .cli import FPENET, main
+from .cli import FACENET, FPENET, main
+
+PROGRAMS = {"fpenet": FPENET, "facenet": FACENET}
 
 if __name__ == "__main__":
-    if sys.argv[1:2] != ["fpenet"]:
-        print("usage: python -m facetrain fpenet <verb> ...", file=sys.stderr)
+    program = sys.argv[1] if sys.argv[1:] else ""
+    if program not in PROGRAMS:
+        print(f"usage: python -m facetrain {'|'.join(PROGRAMS)} <verb> ...", file=sys.stderr)
         sys.exit(2)
-    sys.exit(main("fpenet", FPENET, sys.argv[2:]))
+    sys.exit(main(program, PROGRAMS[program], sys.argv[2:]))

@@ -173,7 +173,14 @@ def test_completion_in_bash(tmp_path):
 def test_module_wants_a_command():
     done = subprocess.run([sys.executable, "-m", "facetrain"], capture_output=True, text=True, env=ENVIRONMENT)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("usage: python -m facetrain fpenet <verb>")
+    assert done.stderr.startswith("usage: python -m facetrain fpenet|facenet <verb>")
+
+
+@pytest.mark.parametrize("program", ["fpenet", "facenet"])
+def test_module_runs_either_command(program):
+    command = [sys.executable, "-m", "facetrain", program, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    assert (done.returncode, done.stdout) == (0, f"{program} (facetrain {__version__})\n")
 
 
 def test_console_script():
