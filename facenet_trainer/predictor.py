@@ -15,7 +15,7 @@ from ..datasets.resizing import PicturePreprocessing, Placement
 from ..datasets.sample import ByteArray
 from ..training.distributed import pick_device
 from ..training.model_file import ModelMeta
-from .clustering import batch_detections
+from .clustering import batch_detections, class_configs
 from .matching import PictureDetections
 from .network import GridBoxNet, GridOutput
 from .pretrained import load_network
@@ -64,6 +64,7 @@ class Predictor:
         known = ClusteringConfig.__dataclass_fields__
         trained = {key: value for key, value in (meta.config.get("clustering") or {}).items() if key in known}
         settings = changed(ClusteringConfig(**trained), clustering or {}, "clustering")
+        class_configs(settings, network.architecture.classes)  # refuses what does not fit before anything is done
         return cls(network, meta, PicturePreprocessing(**vars(wanted)), settings, pick_device(device))
 
     def predict(self, pictures: Sequence[ByteArray]) -> list[PictureDetections]:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import logging
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from ..configs.fpenet.schema import FpenetInferSpec
-from ..datasets.preprocessing import Preprocessing, cut
+from ..datasets.inputs import Inputs, Picture, open_inputs
+from ..datasets.preprocessing import Preprocessing, Square, cut, to_image
 from ..datasets.sample import FloatArray
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
+from ..training.inference import InferSummary, batches, prepare_results, watched
 from .infer_boxes import FaceBox, FaceBoxes
-from .infer_inputs import Inputs, open_inputs
-from .infer_results import CutPicture, InferResults, InferSummary
-from .predictor import Predictor
+from .infer_detector import PICTURES, FaceDetector, points_box
+from .infer_results import FILES, CutPicture, InferResults
+from .predictor import FacePoints, Predictor
 
-log = logging.getLogger(__name__)
-
-HELD_BYTES = 2**28  # of decoded pictures that may wait for a batch to fill
 LARGEST_BOX = 4.0  # as a multiple of the picture; beyond it the units must be wrong
+LARGEST_RESIZE = 2.0  # of the square between the two looks, either way; beyond it there is hardly a face
+
+FacesOf = tuple[Picture, list[FaceBox]]
 
 
 def infer(spec: FpenetInferSpec) -> InferSummary:
@@ -31,82 +29,81 @@ def infer(spec: FpenetInferSpec) -> InferSummary:
 
     The square around a face comes from its box by the model's own preprocessing. A model that was trained with
     `crop.source: points` has seen squares around the keypoints' own box, so it expects boxes that hug the points from
-    brows to chin; for boxes of a detector, which take in the forehead, train with `crop.source: box`.
+    brows to chin. Boxes of `spec.boxes` are taken to be what the model expects. Those of `spec.detector` take in the
+    forehead: for such a model they are first made into boxes of points (`points_box`), and then every face is looked
+    at twice, the second time in the square around the points of the first look.
 
     A picture that cannot be read is named in the results and the others go on. Ctrl-C leaves whole files; it is the
     ordinary end of a camera.
 
     Raises:
-        ConfigError: no input, or results_dir is in use.
+        ConfigError: no input, results_dir is in use, or boxes and a detector at once.
         DataError: the input or the boxes cannot be read at all.
-        ModelFileError: the model cannot be used.
+        ModelFileError: the model or the detector cannot be used.
     """
     inputs = open_inputs(spec.input, spec.max_frames)
-    boxes = _boxes(spec, inputs)
+    boxes, detector = _boxes(spec, inputs), FaceDetector(spec) if spec.detector else None
     predictor = Predictor.load(spec.model, spec.device)
-    _prepare(Path(spec.results_dir), Path(spec.input), spec.overwrite)
+    prepare_results(Path(spec.results_dir), spec.input, spec.overwrite, FILES)
     summary = InferSummary(Path(spec.results_dir), failures=inputs.failures)  # one list, which reading adds to
     if boxes:
         summary.failures += [f"boxes={spec.boxes}: {name}: no such picture" for name in boxes.unmatched]
-    faces = _faces(inputs, boxes, predictor.preprocessing, summary)
+    if detector and inputs.kind != "pictures":
+        print("every frame is searched by itself: faces are not tracked from one to the next")
+    by_points = detector is not None and predictor.preprocessing.crop_source == "points"
+    faces = _cut(_faces(inputs, boxes, detector), predictor.preprocessing, by_points, summary)
     with InferResults(spec, predictor, inputs.fps, summary) as results:
         try:
-            for batch in _batches(faces, inputs.kind, spec.batch_size):
-                crops = np.array([crop for picture in batch for crop in picture.crops], np.uint8)
-                size = predictor.preprocessing.size
-                results.write(batch, predictor.predict(crops.reshape(-1, size, size), spec.batch_size))
+            for batch in batches(faces, inputs.kind, spec.batch_size, lambda pending: pending.load):
+                found = _look(batch, predictor, spec.batch_size)
+                if by_points:
+                    _recut(batch, found, predictor.preprocessing)
+                    found = _look(batch, predictor, spec.batch_size)
+                results.write(batch, found)
         except KeyboardInterrupt:
             if inputs.kind != "camera":
                 raise
         results.complete = True
-    if not summary.pictures:
-        first = f": {summary.failures[-1]}" if summary.failures else ""
-        raise DataError(f"input={spec.input}: no picture could be read{first}")
-    for failure in summary.failures[:10]:
-        log.warning("%s", failure)
-    print(summary)
+    summary.tell(spec.input)
     return summary
 
 
 def _boxes(spec: FpenetInferSpec, inputs: Inputs) -> FaceBoxes | None:
     if not spec.boxes:
         return None
+    if spec.detector:
+        raise ConfigError(f"boxes={spec.boxes} and detector={spec.detector} both say where the faces are; give one")
     if inputs.kind == "camera":
         raise ConfigError(
-            f"boxes={spec.boxes}: the boxes of a camera's frames are not known beforehand; leave it empty"
+            f"boxes={spec.boxes}: the boxes of a camera's frames are not known beforehand; leave it empty, or give a "
+            "detector"
         )
     return FaceBoxes(spec.boxes, inputs)
 
 
-def _prepare(folder: Path, source: Path, overwrite: bool) -> None:
-    """Makes an empty place for the results; nothing but an earlier run's own files is ever deleted."""
-    if source.exists() and source.resolve().is_relative_to(folder.resolve()):
-        raise ConfigError(f"results_dir={folder} holds the input {source}; name another folder")
-    if folder.is_file():
-        raise ConfigError(f"results_dir={folder} is a file; name a folder")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not overwrite:
-            raise ConfigError(f"results_dir={folder} is not empty: name another folder, or overwrite=true")
-        for name in ("predictions.json", "result.txt", "video.mp4"):
-            (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / "pictures", ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def _faces(
-    inputs: Inputs, boxes: FaceBoxes | None, preprocessing: Preprocessing, summary: InferSummary
-) -> Iterator[CutPicture]:
-    """Reads pictures and cuts their faces."""
-    console = Console(stderr=True)
-    for picture in track(
-        inputs, "infer", inputs.count or None, console=console, transient=True, disable=not console.is_terminal
-    ):
+def _faces(inputs: Inputs, boxes: FaceBoxes | None, detector: FaceDetector | None) -> Iterator[FacesOf]:
+    """Reads pictures and says where their faces are."""
+    pictures = watched(inputs)
+    if detector is not None:
+        for batch in batches(pictures, inputs.kind, PICTURES, lambda picture: (1, picture.image.nbytes)):
+            yield from zip(batch, detector.find(batch), strict=True)
+        return
+    for picture in pictures:
         height, width = picture.image.shape[:2]
-        faces = [FaceBox(np.array([0, 0, width, height], np.float32))] if boxes is None else boxes.of(picture)
+        whole = FaceBox(np.array([0, 0, width, height], np.float32))
+        yield picture, [whole] if boxes is None else boxes.of(picture)
+
+
+def _cut(
+    faces: Iterator[FacesOf], preprocessing: Preprocessing, by_points: bool, summary: InferSummary
+) -> Iterator[CutPicture]:
+    """Cuts the faces out; `by_points`: their boxes are a detector's, and the squares belong around points."""
+    for picture, boxes in faces:
+        height, width = picture.image.shape[:2]
         pending = CutPicture(picture)
-        grey = picture.grey() if faces else None
-        for face in faces:
-            square = preprocessing.square(None, face.box)
+        grey = picture.grey() if boxes else None
+        for face in boxes:
+            square = preprocessing.square(None, points_box(face.box) if by_points else face.box)
             if grey is None or square is None or not _plausible(face.box, width, height):
                 summary.failures.append(f"{picture.label}: box {face.box.tolist()} does not lie on the picture")
                 continue
@@ -114,7 +111,7 @@ def _faces(
             pending.squares.append(square)
             pending.crops.append(cut(grey, square, preprocessing.size))
         summary.pictures += 1
-        summary.faces += len(pending.boxes)
+        summary.found += len(pending.boxes)
         yield pending
 
 
@@ -124,15 +121,28 @@ def _plausible(box: FloatArray, width: int, height: int) -> bool:
     return overlaps and max(x2 - x1, y2 - y1) <= LARGEST_BOX * max(width, height)
 
 
-def _batches(faces: Iterator[CutPicture], kind: str, batch_size: int) -> Iterator[list[CutPicture]]:
-    """Groups pictures so that their faces fill a batch, in bounded memory; a camera's frames do not wait."""
-    batch: list[CutPicture] = []
-    for pending in faces:
-        batch.append(pending)
-        crops = sum(len(waiting.crops) for waiting in batch)
-        held = sum(waiting.picture.image.nbytes for waiting in batch)
-        if kind == "camera" or crops >= batch_size or held >= HELD_BYTES:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _look(batch: list[CutPicture], predictor: Predictor, batch_size: int) -> FacePoints:
+    """The points of all faces of the pictures in a row, in pixels of their crops."""
+    size = predictor.preprocessing.size
+    crops = np.array([crop for pending in batch for crop in pending.crops], np.uint8)
+    return predictor.predict(crops.reshape(-1, size, size), batch_size)
+
+
+def _recut(batch: list[CutPicture], found: FacePoints, preprocessing: Preprocessing) -> None:
+    """Cuts the faces out again, around the points that were found on them."""
+    row = 0
+    for pending in batch:
+        grey = pending.picture.grey() if pending.squares else None
+        for i, before in enumerate(pending.squares):
+            square = preprocessing.square(to_image(found.points[row], before, preprocessing.size), None)
+            row += 1
+            if grey is not None and square is not None and _same_face(before, square):
+                pending.squares[i], pending.crops[i] = square, cut(grey, square, preprocessing.size)
+
+
+def _same_face(before: Square, after: Square) -> bool:
+    """Whether the second square is of about the size of the first, and its centre inside it."""
+    (x, y, side), (new_x, new_y, new_side) = before, after
+    centre_x, centre_y = new_x + new_side / 2 - x, new_y + new_side / 2 - y
+    near = 0 < centre_x < side and 0 < centre_y < side
+    return near and 1 / LARGEST_RESIZE < new_side / side < LARGEST_RESIZE

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..datasets.fpenet_json import read_face_boxes
+from ..datasets.inputs import Inputs, Picture
 from ..datasets.sample import FloatArray
 from ..errors import DataError
-from .infer_inputs import Inputs, Picture
 
 
 @dataclass(frozen=True)

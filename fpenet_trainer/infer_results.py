@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import cv2
 import numpy as np
-from PIL import Image
 
 from ..configs.fpenet.schema import FpenetInferSpec
+from ..datasets.inputs import Picture
 from ..datasets.preprocessing import Square, to_image
 from ..datasets.sample import ByteArray, FloatArray
-from ..errors import ConfigError
+from ..training.inference import DRAWN, PREDICTIONS, DrawnResults, GrowingJson, InferSummary
 from .draw import draw_points
 from .infer_boxes import FaceBox
-from .infer_inputs import Picture
 from .predictor import FacePoints, Predictor
 
+FILES = ("result.txt", *DRAWN)  # besides predictions.json
 CONVENTIONS = {
     "box": "[x1, y1, x2, y2] in pixel edges: the whole picture is [0, 0, width, height]",
+    "score": "the detector's confidence in the box, or what the file of boxes says; a sum of coverage may exceed 1",
     "points": "[x, y] in pixels of the picture, turned upright by its EXIF tag; its first pixel's centre is (0, 0)",
     "confidence": "peak of each point's soft-max map, 0 to 1: how sharp the map is, not a probability",
     "visibility": "probability that the point is visible; only from a model with a visibility head",
     "frame": "number of the frame of a video or camera, from 0",
 }
-
-
-@dataclass
-class InferSummary:
-    """What was done: pictures (or frames) read, faces found on them, and what went wrong, one message each."""
-
-    results_dir: Path
-    pictures: int = 0
-    faces: int = 0
-    failures: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        text = f"{self.faces} faces on {self.pictures} pictures: {self.results_dir / 'predictions.json'}"
-        return text + (f" ({len(self.failures)} failures, listed there)" if self.failures else "")
 
 
 @dataclass
@@ -54,30 +38,32 @@ class CutPicture:
     squares: list[Square] = field(default_factory=list)
     crops: list[ByteArray] = field(default_factory=list)
 
+    @property
+    def load(self) -> tuple[int, int]:
+        """Crops for the network, and bytes held."""
+        return len(self.crops), self.picture.image.nbytes
+
 
 class InferResults:
     """The files of a run. predictions.json grows under another name and takes its own when it is whole."""
 
     def __init__(self, spec: FpenetInferSpec, predictor: Predictor, fps: float, summary: InferSummary) -> None:
-        self.folder = Path(spec.results_dir)
-        self.draw = spec.draw
-        self.fps = fps
+        folder = Path(spec.results_dir)
         self.size = predictor.preprocessing.size
         self.summary = summary
         self.complete = False  # True once the input has been read to its end
-        self.video: cv2.VideoWriter | None = None
-        self.part = self.folder / ".predictions.json.part"
-        self.json = self.part.open("w", encoding="utf-8")
-        self.text = (self.folder / "result.txt").open("w", encoding="utf-8") if spec.result_txt else None
-        self.separator = "\n"
+        self.found_boxes = bool(spec.detector)  # and so they are drawn
         head = {
             "model": spec.model,
+            **({"detector": spec.detector} if spec.detector else {}),
             "num_keypoints": predictor.scheme.num_keypoints,
             "names": list(predictor.scheme.names),
             "preprocessing": predictor.preprocessing.to_dict(),
             "conventions": CONVENTIONS,
         }
-        self.json.write(json.dumps(head, indent=1)[:-2] + ',\n "predictions": [')
+        self.json = GrowingJson(folder / PREDICTIONS, head, "predictions")
+        self.text = (folder / "result.txt").open("w", encoding="utf-8") if spec.result_txt else None
+        self.drawn = DrawnResults(folder, fps) if spec.draw else None
 
     def __enter__(self) -> InferResults:
         return self
@@ -85,14 +71,11 @@ class InferResults:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        failures = json.dumps(self.summary.failures, indent=1)
-        self.json.write(f'\n ],\n "failures": {failures},\n "complete": {json.dumps(self.complete)}\n}}\n')
-        self.json.close()
-        os.replace(self.part, self.folder / "predictions.json")
+        self.json.close({"failures": self.summary.failures, "complete": self.complete})
         if self.text:
             self.text.close()
-        if self.video:
-            self.video.release()
+        if self.drawn:
+            self.drawn.close()
 
     def write(self, batch: list[CutPicture], found: FacePoints) -> None:
         """The predictions of a batch; `found` holds the faces of all its pictures in a row."""
@@ -117,33 +100,26 @@ class InferResults:
     def _write_picture(self, picture: Picture, faces: list[dict[str, Any]]) -> None:
         height, width = picture.image.shape[:2]
         record: dict[str, Any] = {"file": picture.name} | ({} if picture.frame is None else {"frame": picture.frame})
-        record |= {"width": width, "height": height, "faces": faces}
-        self.json.write(f"{self.separator}  {json.dumps(record)}")
-        self.separator = ",\n"
+        self.json.write(record | {"width": width, "height": height, "faces": faces})
         if self.text:
             for face in faces:
                 numbers = " ".join(f"{value:.3f}" for point in face["points"] for value in point)
                 self.text.write(f"{picture.label} {numbers}\n")
-        if self.draw:
-            self._draw(picture, faces)
+        if self.drawn:
+            self.drawn.write(picture, self._canvas(picture, faces))
 
-    def _draw(self, picture: Picture, faces: list[dict[str, Any]]) -> None:
+    def _canvas(self, picture: Picture, faces: list[dict[str, Any]]) -> ByteArray:
         canvas = picture.image
+        if self.found_boxes and faces:
+            from ..facenet_trainer.draw import draw_boxes
+
+            canvas = draw_boxes(
+                canvas, np.array([face["box"] for face in faces]), np.array([face["score"] for face in faces])
+            )
         for face in faces:
             visible = np.array(face["visibility"]) if "visibility" in face else None
             canvas = draw_points(canvas, np.array(face["points"]), visible)
-        if picture.frame is None:
-            path = self.folder / "pictures" / picture.name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(canvas).save(path, quality=92)
-            return
-        if self.video is None:
-            height, width = canvas.shape[:2]
-            code = cv2.VideoWriter.fourcc(*"mp4v")
-            self.video = cv2.VideoWriter(str(self.folder / "video.mp4"), code, self.fps, (width, height))
-            if not self.video.isOpened():
-                raise ConfigError("this OpenCV cannot write mp4 videos: take draw=false")
-        self.video.write(cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
+        return canvas
 
 
 def _rounded(values: FloatArray, digits: int) -> list[Any]:

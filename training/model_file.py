@@ -111,7 +111,10 @@ def load_network(path: Path, network: str, build: Callable[[dict[str, Any]], Net
     """
     weights, meta = load_model(path)
     if meta.architecture.get("network") != network:
-        raise ModelFileError(f"{path} holds a {meta.architecture.get('network')} model, not {TITLES[network]}")
+        raise ModelFileError(
+            f"{path} holds a {meta.architecture.get('network')} model, not {TITLES[network]}: give a file that "
+            f"`{network} train` or `{network} prune` wrote"
+        )
     try:
         built = build(meta.architecture)
         built.load_state_dict(weights)

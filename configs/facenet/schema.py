@@ -274,7 +274,10 @@ class FacenetInferSpec:
     clustering: dict[str, Any] = key({}, "keys of the model's clustering section to change, such as "
                                          "clustering.coverage_threshold=0.3")  # fmt: skip
     input_size: dict[str, Any] = key({}, "keys of the model's input section to change, such as input_size.width=1088")
+    names: dict[str, str] = key({}, "what classes are called in all that is written: {face: person_face}")
     draw: bool = key(True, "pictures, or a video, with the boxes drawn")
+    colours: dict[str, Any] = key({}, "colour of a class's boxes, RGB: {face: [255, 240, 60]}; empty: blue")
+    line_width: int = key(0, "of the drawn boxes, pixels; 0: by the size of the picture", low=0, high=100)
     max_frames: int = key(0, "video and camera: stop after so many frames; 0: at the end", low=0)
     batch_size: int = key(8, "pictures a forward pass", low=1, high=65536)
     device: str = key("auto", "auto: the GPU, else the CPU", choices=("auto", "cpu", "cuda"))

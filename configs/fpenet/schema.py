@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ...errors import ConfigError
 from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
@@ -211,10 +212,16 @@ class FpenetInferSpec:
     model: str = key("zoo", "model file (.safetensors), or 'zoo'")
     input: str = key("", "picture, folder of pictures, video file, or camera:N")
     boxes: str = key("", "where the faces are: an FPENet label JSON, a detector's JSON, or a folder of KITTI .txt; "
-                         "empty: each whole picture is one face")  # fmt: skip
+                         "empty: see detector")  # fmt: skip
+    detector: str = key("", "FaceNet model file, or 'zoo', that finds the faces; with boxes empty as well, each whole "
+                            "picture is one face")  # fmt: skip
+    detector_clustering: dict[str, Any] = key({}, "keys of the detector's clustering section to change, such as "
+                                                  "detector_clustering.coverage_threshold=0.3")  # fmt: skip
+    detector_input_size: dict[str, Any] = key({}, "keys of the detector's input section to change, such as "
+                                                  "detector_input_size.width=1088")  # fmt: skip
     results_dir: str = key("results/fpenet_infer", "folder for predictions.json, result.txt and pictures")
     overwrite: bool = key(False, "write over results that stand there")
-    draw: bool = key(True, "pictures, or a video, with the points drawn")
+    draw: bool = key(True, "pictures, or a video, with the points, and a detector's boxes, drawn")
     result_txt: bool = key(False, "TAO's result.txt: one line a face, name x1 y1 x2 y2 ...")
     max_frames: int = key(0, "video and camera: stop after so many frames; 0: at the end", low=0)
     batch_size: int = key(64, "faces a forward pass", low=1, high=65536)

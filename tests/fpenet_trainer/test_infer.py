@@ -18,11 +18,11 @@ from PIL import Image
 
 from facetrain.configs.fpenet.schema import FpenetInferSpec
 from facetrain.datasets.image import read_image
+from facetrain.datasets.inputs import open_inputs
 from facetrain.datasets.preprocessing import Preprocessing
 from facetrain.errors import ConfigError, DataError
 from facetrain.fpenet_trainer.infer import infer
 from facetrain.fpenet_trainer.infer_boxes import FaceBoxes, read_boxes
-from facetrain.fpenet_trainer.infer_inputs import open_inputs
 from facetrain.fpenet_trainer.network import Architecture, RecombinatorNet
 from facetrain.fpenet_trainer.predictor import Predictor
 from facetrain.fpenet_trainer.schemes import load_scheme
@@ -96,7 +96,7 @@ def test_every_face_of_every_picture_at_its_place(model: Path, pictures: Path, t
     result = predictions(tmp_path / "out")
     assert result["complete"] is True
     assert [entry["file"] for entry in result["predictions"]] == ["a/c.jpg", "b.png"]
-    assert (summary.pictures, summary.faces) == (2, 4)
+    assert (summary.pictures, summary.found) == (2, 4)
     assert len(result["failures"]) == 1 and "d.png" in result["failures"][0]
 
     lines = (tmp_path / "out" / "result.txt").read_text().splitlines()
@@ -208,7 +208,7 @@ def test_a_box_in_other_units_is_reported_and_the_others_go_on(model: Path, pict
     rows = [[0, 0, 1e7, 1e7], [500, 500, 600, 600], [20, 30, 80, 70]]
     (tmp_path / "boxes.json").write_text(json.dumps({"b.png": rows}))
     summary = infer(spec(model, pictures / "b.png", tmp_path / "out", boxes=str(tmp_path / "boxes.json"), draw=False))
-    assert summary.faces == 1
+    assert summary.found == 1
     assert len(summary.failures) == 2 and all("b.png" in failure for failure in summary.failures)
 
 

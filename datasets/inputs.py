@@ -1,4 +1,4 @@
-"""The pictures that `fpenet infer` looks at, one at a time: files, a video, a camera."""
+"""The pictures that the verb `infer` looks at, one at a time: files, a video, a camera."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
-import numpy as np
-from PIL import Image
 
-from ..datasets.image import IMAGE_SUFFIXES, read_image
-from ..datasets.sample import ByteArray
 from ..errors import ConfigError, DataError
+from .image import IMAGE_SUFFIXES, luma, read_image
+from .sample import ByteArray
 
 USUAL_FPS = 25.0  # where the source does not say
 
@@ -37,12 +35,12 @@ class Picture:
 
     @property
     def label(self) -> str:
-        """The picture in messages and in result.txt."""
+        """The picture in messages and in lists of results."""
         return self.name if self.frame is None else f"{self.name}:{self.frame}"
 
     def grey(self) -> ByteArray:
         """[H, W] luma, by the conversion that `read_image` makes."""
-        return np.asarray(Image.fromarray(self.image).convert("L"))
+        return luma(self.image)
 
 
 @dataclass
