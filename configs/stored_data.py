@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Protocol, TypeVar, get_args, get_type_hints
 
 from ..errors import ConfigError
@@ -26,8 +26,9 @@ Data = TypeVar("Data", bound=Sources)
 def evaluated_data(data: Data, split: str, trained_with: Mapping[str, Any]) -> Data:
     """The data section cut down to what a split needs, so that nothing else is read.
 
-    Without sources in the spec these are the model's own; a `data.root` of the spec then says where they lie today.
-    Sources that the spec names for training only, as data=pts does, are all measured when the split is test.
+    Without sources in the spec these are the model's own, and with them all that the model file says of its data; what
+    the spec says goes over it, such as a `data.root` where they lie today. Sources that the spec names for training
+    only, as data=pts does, are all measured when the split is test.
 
     Args:
         data: the spec's section.
@@ -40,8 +41,7 @@ def evaluated_data(data: Data, split: str, trained_with: Mapping[str, Any]) -> D
     if data.train and not (data.val or data.test) and split == "test":
         data = _with(data, test=data.train)
     if not (data.train or data.val or data.test):
-        stored = _rebuilt(type(data), trained_with)
-        data = _with(stored, root=data.root or stored.root)
+        data = _over(_rebuilt(type(data), trained_with), data, type(data)())
     if not {"test": data.test, "val": data.val or data.train, "train": data.train}[split]:
         held_out = ", or take split=val, the part of data.train that was held out" if data.train else ""
         raise ConfigError(
@@ -56,6 +56,18 @@ def evaluated_data(data: Data, split: str, trained_with: Mapping[str, Any]) -> D
 
 def _with(data: Data, **changes: Any) -> Data:
     return replace(data, **changes)  # type: ignore[type-var]
+
+
+def _over(stored: Any, given: Any, default: Any) -> Any:
+    """The stored section with every key of the given one that is not at its default."""
+    changes = {}
+    for name in (item.name for item in fields(given)):
+        parts = [getattr(section, name) for section in (stored, given, default)]
+        if is_dataclass(parts[1]):
+            changes[name] = _over(*parts)
+        elif parts[1] != parts[2]:
+            changes[name] = parts[1]
+    return _with(stored, **changes)
 
 
 def _rebuilt(cls: Any, values: Mapping[str, Any]) -> Any:

@@ -35,14 +35,23 @@ class Curve:
 
     def best_f1(self) -> tuple[float, float]:
         """The highest harmonic mean of precision and recall, 0 to 1, and the score to cut at for it; NaN if none."""
-        if not self.faces or not len(self.scores):
+        best = self.best()
+        if best is None:
             return float("nan"), float("nan")
+        return float(_f1(self.precision[best], self.recall[best])), float(self.scores[best])
+
+    def best(self) -> int | None:
+        """The place on the curve with the best F1; None without faces or detections."""
+        if not self.faces or not len(self.scores):
+            return None
         # A threshold keeps all of equal scores or none, so only the last of each can be cut after.
         last = np.flatnonzero(np.append(np.diff(self.scores) != 0, True))
-        precision, recall = self.precision[last], self.recall[last]
-        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-        best = int(np.argmax(f1))
-        return float(f1[best]), float(self.scores[last[best]])
+        return int(last[np.argmax(_f1(self.precision[last], self.recall[last]))])
+
+    def steps(self) -> NDArray[np.intp]:
+        """The places where recall rises, one for every face found, and the end: all that AP depends on."""
+        rises = np.flatnonzero(np.diff(self.recall, prepend=0) > 0)
+        return np.union1d(rises, np.arange(len(self.recall))[-1:])
 
 
 def precision_recall(scores: NDArray[np.floating], hits: NDArray[np.bool_], faces: int) -> Curve:
@@ -90,3 +99,7 @@ def tao_integrate(precision: Floats, recall: Floats) -> float:
 def _envelope(precision: Floats) -> Floats:
     """[D] the highest precision from each place on."""
     return np.maximum.accumulate(precision[::-1])[::-1]
+
+
+def _f1(precision: Floats, recall: Floats) -> Floats:
+    return 2 * precision * recall / np.maximum(precision + recall, 1e-12)

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..datasets.sample import Rejection
 from ..training import plots
-from ..training.report import CurveGroup, Figure, curve_section, write_report
+from ..training.report import CurveGroup, Figure, Section, curve_section, data_section, write_report
+from .boxes import Floats
 from .detection_results import FoundPictures
+from .detection_tables import class_table, cut_table, faceless_table, group_table, summary_table
+from .groups import HEIGHT, by_group
+from .metrics import MIN_HEIGHT, DetectionResults
+from .worst_pictures import worst_pictures
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Plot
+
+MOST_POINTS = 500  # of a curve in the page
+ABOUT_GROUPS = (
+    "A detection counts in the part that its face is in. One that belongs to no face is a false positive among faces "
+    "of its own size, and at every level of what labels say, such as occlusion: few faces have a low AP there whatever "
+    "the detector does, and recall tells more."
+)
 
 CURVES = (
     CurveGroup("train", r"(?!learning_rate$).*", "loss", "Training loss and its parts.", log=True),
@@ -31,9 +46,75 @@ def write_training_report(
     notes: Sequence[str] = (),
     pictures: int = 12,
 ) -> None:
-    """Writes `report.html` of a training run, and its curves once more as pictures in `plots/`."""
+    """Writes `report.html` of a training run, and its curves once more as pictures in `plots/`.
+
+    Args:
+        log: the records of `metrics.jsonl`.
+        results: name of a set of pictures, such as "test" -> what the saved model found on it.
+        rejections, notes: what was left out of the data, and other remarks on them.
+        pictures: worst pictures to show of each set.
+    """
     training = curve_section("Training", log, CURVES)
-    for i, block in enumerate(training.blocks):
-        if isinstance(block, Figure):
-            plots.save_png(block.plot, run_dir / "plots" / f"training_{i}.png")
-    write_report(run_dir / "report.html", title, facts, [training])
+    named = {f"training_{i}": block.plot for i, block in enumerate(training.blocks) if isinstance(block, Figure)}
+    named |= {f"precision_recall_{name}": recall_plot(found.results) for name, found in results.items()}
+    for name, plot in named.items():
+        plots.save_png(plot, run_dir / "plots" / f"{name}.png")
+    sections = [training]
+    for name, found in results.items():
+        sections += detection_sections(found, f"{name.capitalize()} pictures", pictures)
+    left_out = [*rejections, *(rejection for found in results.values() for rejection in found.rejections)]
+    sections.append(data_section(dict.fromkeys(left_out), notes))  # training has met some of them already
+    write_report(run_dir / "report.html", title, facts, sections)
+
+
+def detection_sections(found: FoundPictures, title: str, pictures: int) -> list[Section]:
+    """Figures of merit, those of parts of the faces, and the worst pictures."""
+    results = found.results
+    if not results.counted.any():
+        return [Section(title, ["There are no labelled faces."])]
+    figure = Figure(recall_plot(results), "Precision over recall, one point for every confidence to cut at; the dot is "
+                                          "where F1 is best.")  # fmt: skip
+    worst = worst_pictures(found, results.best_scores(), pictures)
+    return [
+        Section(title, [summary_table(found), class_table(results), cut_table(results), figure]),
+        Section(f"{title}: which faces are found", [ABOUT_GROUPS, group_table(found), _height_figure(results)]),
+        *([Section(f"{title}: the worst", [worst])] if worst.pictures else []),
+    ]
+
+
+def faceless_section(faceless: FoundPictures, best_scores: Floats, pictures: int) -> Section:
+    """False positives where there is no face, and the pictures with most of them."""
+    worst = worst_pictures(faceless, best_scores, pictures)
+    shown = [worst] if worst.pictures else []
+    return Section("Pictures without a face", [faceless_table(faceless, best_scores), *shown])
+
+
+def recall_plot(results: DetectionResults) -> Plot:
+    """Precision over recall of every class; of a single one also for faces at least 20 px high."""
+    curves = results.curves()
+    if len(curves) == 1:
+        curves = {"all faces": results.curve(0)}
+        large = results.at_least(MIN_HEIGHT)
+        if 0 < large[0].sum() < results.counted.sum():
+            curves[f"at least {MIN_HEIGHT:g} px high"] = results.curve(0, *large)
+    kind = results.config.average_precision
+    series, marks = {}, []
+    for name, curve in curves.items():
+        if not curve.faces:
+            continue
+        rows = curve.steps()[:: 1 + len(curve.steps()) // MOST_POINTS]
+        recall, precision = curve.recall[rows].tolist(), curve.precision[rows].tolist()
+        series[f"{name}, AP {curve.average_precision(kind):.3f}"] = ([0.0, *recall], [*precision[:1], *precision])
+        best = curve.best()
+        marks += [(float(curve.recall[best]), float(curve.precision[best]))] if best is not None else []
+    return plots.precision_recall(series, marks)
+
+
+def _height_figure(results: DetectionResults) -> Figure:
+    """AP and recall of low and high faces."""
+    rows = [row for row in by_group(results) if row.group == HEIGHT and row.faces]
+    values = {
+        "AP": {row.name: row.ap for row in rows},
+        "recall at best F1": {row.name: row.recall_best for row in rows},
+    }
+    return Figure(plots.bars(values, "0 to 1"), "Average precision and recall by the height of the face in pixels.")

@@ -12,6 +12,7 @@ from .boxes import Floats, areas
 from .matching import Mask
 from .metrics import MIN_HEIGHT, DetectionResults, heights
 
+HEIGHT, SHARE = "height, px", "share of the picture, %"
 HEIGHTS = (0.0, 8.0, 16.0, 32.0, 64.0, 128.0, np.inf)  # pixels
 SHARES = (0.0, 0.001, 0.01, 0.1, np.inf)  # FaceNet's model card calls less than a tenth of the picture small
 QUARTERS = (0.25, 0.5, 0.75)  # of an attribute that is a share
@@ -49,8 +50,8 @@ def by_group(results: DetectionResults) -> list[GroupFigures]:
     everywhere = np.ones(len(found.scores), bool)
     rows = []
     for group, faces, detections, edges in (
-        ("height, px", heights(labelled.boxes), heights(found.boxes), HEIGHTS),
-        ("share of the picture, %", _shares(results, labelled.boxes, labelled.picture),
+        (HEIGHT, heights(labelled.boxes), heights(found.boxes), HEIGHTS),
+        (SHARE, _shares(results, labelled.boxes, labelled.picture),
          _shares(results, found.boxes, found.picture), SHARES),
     ):  # fmt: skip
         percent = 100 if edges is SHARES else 1

@@ -1,4 +1,4 @@
-"""The plots of reports: curves, bars, cumulative error curves and dots on a plane.
+"""The plots of reports: curves, bars, cumulative errors, precision over recall, circles on a plane.
 
 Every function returns a Matplotlib `Figure` that belongs to no window; `to_svg` makes it part of a page that may be
 light or dark, `save_png` a file. Matplotlib takes half a second to import, so it is imported where it is used.
@@ -91,6 +91,19 @@ def ced(
                   linewidth=1.4)  # fmt: skip
     axes.set(xlim=(0, limit), ylim=(0, 102), xlabel=xlabel, ylabel="faces at most that far off, %")
     _legend(axes, len(errors))
+    return figure
+
+
+def precision_recall(series: Mapping[str, Curve], marks: Sequence[tuple[float, float]] = ()) -> Figure:
+    """Precision over recall, 0 to 1: one line for each (recall, precision) of `series`, a dot for each of `marks`."""
+    figure, axes = _axes(3.0)
+    for i, (name, (recall, precision)) in enumerate(series.items()):
+        axes.plot(recall, precision, _DASHES[i // len(COLOURS) % len(_DASHES)], color=COLOURS[i % len(COLOURS)],
+                  label=name, linewidth=1.4)  # fmt: skip
+    for i, mark in enumerate(marks):
+        axes.plot(*mark, "o", color=COLOURS[i % len(COLOURS)], markersize=5)
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+    axes.legend(fontsize=7.5, frameon=False, labelcolor=_INK, loc="lower left")
     return figure
 
 

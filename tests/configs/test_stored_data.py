@@ -39,6 +39,9 @@ def test_ignore_filters_and_classes_of_a_detector_come_with_its_data():
         ignore=facenet.IgnoreConfig(min_height=8.0, crop=[0.0, 0.0, 100.0, 100.0]),
     )
     assert evaluated_data(facenet.DataConfig(), "test", to_plain(stored)) == stored
+    given = facenet.DataConfig(ignore=facenet.IgnoreConfig(min_height=20.0))
+    expected = replace(stored, ignore=replace(stored.ignore, min_height=20.0))
+    assert evaluated_data(given, "test", to_plain(stored)) == expected
 
 
 def test_a_split_without_sources_is_refused_by_its_key():
