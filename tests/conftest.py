@@ -39,11 +39,10 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has learnt 10 points of 8 faces by heart; its models are something to go on from."""
-    from facetrain.fpenet_trainer import train
     from facetrain.tests import runs
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "write_training_report", runs.no_report)
+        runs.leave_out_reports(patch.setattr)
         return runs.train(
             faces, tmp_path_factory.mktemp("trained"), *runs.TEN_POINTS,
             "data.train=[{format: pts, path: ., count: 8}]", "data.split.fraction=0", "augment=none",
@@ -51,13 +50,42 @@ def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         )  # fmt: skip
 
 
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 painted pictures with KITTI labels, something for the detector to find in each; read only."""
+    from facetrain.tests import facenet_runs
+
+    folder = tmp_path_factory.mktemp("pictures")
+    facenet_runs.paint_pictures(folder, 16, seed=7)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector's model file of 8 channels in every layer, with random weights: what runs of seconds start from."""
+    from facetrain.tests import facenet_runs
+
+    return facenet_runs.narrow_model(tmp_path_factory.mktemp("narrow") / "narrow.safetensors")
+
+
+@pytest.fixture(scope="session")
+def detector(pictures: Path, narrow: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A FaceNet run, regularised, that has learnt the painted pictures; its models are something to go on from."""
+    from facetrain.tests import facenet_runs, runs
+
+    with pytest.MonkeyPatch.context() as patch:
+        runs.leave_out_reports(patch.setattr)
+        return facenet_runs.train(
+            pictures, narrow, tmp_path_factory.mktemp("detector"), *facenet_runs.LEARNS, "data.split.fraction=0"
+        )
+
+
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out report.html, which takes longer than the training of these tests."""
-    from facetrain.fpenet_trainer import train
     from facetrain.tests import runs
 
-    monkeypatch.setattr(train, "write_training_report", runs.no_report)
+    runs.leave_out_reports(monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""Small training runs for the tests that need whole ones: the command line, on drawn faces, in seconds."""
+"""Small training runs for the tests that need whole ones: the command line, on drawn faces, in seconds.
+
+FPENet's are here, with what both networks' tests need; FaceNet's are in `facenet_runs`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,14 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facetrain.cli import FPENET, main
-from facetrain.fpenet_trainer import train as train_module
+from facetrain.cli import FACENET, FPENET, main
+from facetrain.facenet_trainer import train as facenet_train
+from facetrain.fpenet_trainer import train as fpenet_train
 from facetrain.training.model_file import load_model
 
-SMALL = (
-    "model.num_keypoints=68",
-    "model.width=8",
-    "model.input_size=32",
+QUICK = (
     "train.device=cpu",
     "train.batch_size=4",
     "train.epochs=2",
@@ -35,6 +37,7 @@ SMALL = (
     "train.soft_start=0.1",
     "train.annealing=0.3",
 )
+SMALL = ("model.num_keypoints=68", "model.width=8", "model.input_size=32", *QUICK)
 # For comparing weights of two ways to add the same gradients up. A bias of the head does not change a soft-arg-max: its
 # gradient is rounding noise, which Adam would scale to steps of the full learning rate. A penalty gives it a real one.
 COMPARABLE = ("loss.regularizer=l2", "loss.regularizer_weight=3e-2")
@@ -45,6 +48,11 @@ TEN_POINTS = ("model.num_keypoints=10", f"model.source_points={TEN}", "model.wid
 def fpenet(*arguments: str) -> int:
     """The exit code of a command line, run in this process."""
     return main("fpenet", FPENET, arguments)
+
+
+def facenet(*arguments: str) -> int:
+    """The exit code of a command line, run in this process."""
+    return main("facenet", FACENET, arguments)
 
 
 def train_arguments(faces: Path, folder: Path, *overrides: str) -> list[str]:
@@ -105,6 +113,30 @@ def kill_inside_write(count: int, limit: int) -> None:
     os.replace = replace
 
 
+def wait_for_step(folder: Path, step: int) -> None:
+    """Until the run has logged a step."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        log = folder / "metrics.jsonl"
+        if log.exists() and f'"step": {step},' in log.read_text():
+            return
+        time.sleep(0.005)
+    raise AssertionError(f"step {step} was not reached")
+
+
+def slow_steps(seconds: float) -> None:
+    """Makes every step take a while, so that a signal surely meets the run in mid-epoch."""
+    from facetrain.training.loop import Trainer
+
+    step = Trainer._step
+
+    def slow(self: Trainer, *arguments: Any) -> Any:
+        time.sleep(seconds)
+        return step(self, *arguments)
+
+    Trainer._step = slow  # type: ignore[method-assign]
+
+
 class Runner:
     """Command lines in processes of their own, forked from one that has imported torch already.
 
@@ -112,7 +144,8 @@ class Runner:
     takes longer than the training here.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, program: Callable[..., int] = fpenet) -> None:
+        self.program = program
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload([__name__, "torch._dynamo"])  # which optimisers import at leisure
         self.log = folder / "output.txt"
@@ -120,7 +153,7 @@ class Runner:
     def start(self, arguments: list[str], prepare: Callable[..., None] | None = None, *given: Any) -> BaseProcess:
         """Starts one; `prepare(*given)` is called in its process first."""
         self.log.write_text("")
-        process = self.context.Process(target=_run, args=(self.log, arguments, prepare, given))
+        process = self.context.Process(target=_run, args=(self.program, self.log, arguments, prepare, given))
         process.start()
         return process
 
@@ -146,13 +179,25 @@ def no_report(run_dir: Path, *_: Any) -> None:
     (run_dir / "report.html").write_text("")
 
 
-def _run(log: Path, arguments: list[str], prepare: Callable[..., None] | None, given: tuple[Any, ...]) -> None:
+def leave_out_reports(patch: Callable[..., None] = setattr) -> None:
+    """No training run writes report.html from now on, which takes longer than the training of the tests."""
+    for module in (fpenet_train, facenet_train):
+        patch(module, "write_training_report", no_report)
+
+
+def _run(
+    program: Callable[..., int],
+    log: Path,
+    arguments: list[str],
+    prepare: Callable[..., None] | None,
+    given: tuple[Any, ...],
+) -> None:
     os.setpgid(0, 0)
     file = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     torch.set_num_threads(1)
-    train_module.write_training_report = no_report
+    leave_out_reports()
     if prepare is not None:
         prepare(*given)
-    sys.exit(fpenet(*arguments))
+    sys.exit(program(*arguments))

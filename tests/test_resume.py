@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,9 @@ from facetrain.tests.runs import (
     json_lines,
     kill_at_replace,
     kill_inside_write,
+    slow_steps,
     train_arguments,
+    wait_for_step,
     weights,
 )
 
@@ -109,30 +110,6 @@ def test_killed_again_and_again_at_random_moments(faces, undisturbed, tmp_path):
     else:
         assert runner.run(arguments) == 0, runner.output
     assert_same_end(folder, undisturbed)
-
-
-def wait_for_step(folder: Path, step: int) -> None:
-    """Until the run has logged a step."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        log = folder / "metrics.jsonl"
-        if log.exists() and f'"step": {step},' in log.read_text():
-            return
-        time.sleep(0.005)
-    raise AssertionError(f"step {step} was not reached")
-
-
-def slow_steps(seconds: float) -> None:
-    """Makes every step take a while, so that a signal surely meets the run in mid-epoch."""
-    from facetrain.training.loop import Trainer
-
-    step = Trainer._step
-
-    def slow(self, *arguments):
-        time.sleep(seconds)
-        return step(self, *arguments)
-
-    Trainer._step = slow
 
 
 @pytest.mark.parametrize(
