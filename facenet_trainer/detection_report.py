@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..datasets.sample import Rejection
 from ..training import plots
 from ..training.report import CurveGroup, Figure, Section, curve_section, data_section, write_report
+from .average_precision import Curve
 from .boxes import Floats
 from .detection_results import FoundPictures
 from .detection_tables import class_table, cut_table, faceless_table, group_table, summary_table
@@ -56,7 +59,11 @@ def write_training_report(
     """
     training = curve_section("Training", log, CURVES)
     named = {f"training_{i}": block.plot for i, block in enumerate(training.blocks) if isinstance(block, Figure)}
-    named |= {f"precision_recall_{name}": recall_plot(found.results) for name, found in results.items()}
+    named |= {
+        f"precision_recall_{name}": recall_plot(found.results)
+        for name, found in results.items()
+        if found.results.counted.any()
+    }
     for name, plot in named.items():
         plots.save_png(plot, run_dir / "plots" / f"{name}.png")
     sections = [training]
@@ -97,17 +104,24 @@ def recall_plot(results: DetectionResults) -> Plot:
         large = results.at_least(MIN_HEIGHT)
         if 0 < large[0].sum() < results.counted.sum():
             curves[f"at least {MIN_HEIGHT:g} px high"] = results.curve(0, *large)
-    kind = results.config.average_precision
-    series, marks = {}, []
+    series: dict[str, plots.Curve] = {}
+    marks: dict[str, tuple[float, float]] = {}
     for name, curve in curves.items():
         if not curve.faces:
             continue
-        rows = curve.steps()[:: 1 + len(curve.steps()) // MOST_POINTS]
-        recall, precision = curve.recall[rows].tolist(), curve.precision[rows].tolist()
-        series[f"{name}, AP {curve.average_precision(kind):.3f}"] = ([0.0, *recall], [*precision[:1], *precision])
-        best = curve.best()
-        marks += [(float(curve.recall[best]), float(curve.precision[best]))] if best is not None else []
+        title = f"{name}, AP {curve.average_precision(results.config.average_precision):.3f}"
+        series[title] = _drawn_curve(curve)
+        if (best := curve.best()) is not None:
+            marks[title] = float(curve.recall[best]), float(curve.precision[best])
     return plots.precision_recall(series, marks)
+
+
+def _drawn_curve(curve: Curve) -> plots.Curve:
+    """Recall and precision at most at `MOST_POINTS` places, from recall 0 to the last."""
+    steps = curve.steps()
+    rows = steps[np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_POINTS)).round().astype(int))]
+    precision = curve.precision[rows].tolist() or [0.0]
+    return [0.0, *curve.recall[rows].tolist()], [precision[0], *precision[: len(rows)]]
 
 
 def _height_figure(results: DetectionResults) -> Figure:

@@ -94,14 +94,14 @@ def ced(
     return figure
 
 
-def precision_recall(series: Mapping[str, Curve], marks: Sequence[tuple[float, float]] = ()) -> Figure:
-    """Precision over recall, 0 to 1: one line for each (recall, precision) of `series`, a dot for each of `marks`."""
+def precision_recall(series: Mapping[str, Curve], marks: Mapping[str, tuple[float, float]]) -> Figure:
+    """Precision over recall, 0 to 1: a line for each (recall, precision) of `series`, a dot at its point in `marks`."""
     figure, axes = _axes(3.0)
     for i, (name, (recall, precision)) in enumerate(series.items()):
         axes.plot(recall, precision, _DASHES[i // len(COLOURS) % len(_DASHES)], color=COLOURS[i % len(COLOURS)],
                   label=name, linewidth=1.4)  # fmt: skip
-    for i, mark in enumerate(marks):
-        axes.plot(*mark, "o", color=COLOURS[i % len(COLOURS)], markersize=5)
+        if name in marks:
+            axes.plot(*marks[name], "o", color=COLOURS[i % len(COLOURS)], markersize=5)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     axes.legend(fontsize=7.5, frameon=False, labelcolor=_INK, loc="lower left")
     return figure
