@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .detection_results import FoundPictures
 from .detection_tables import KINDS, groups
 from .metrics import DetectionResults
@@ -33,10 +35,11 @@ def write_tables(folder: Path, found: FoundPictures) -> None:
                 for name, curve in results.curves().items() if curve.faces for i in curve.steps()))  # fmt: skip
     rows = [asdict(row) for row in groups(found) if row.faces]
     _write_csv(folder / "groups.csv", list(rows[0]), (list(row.values()) for row in rows))
-    missed, wrong = results.mistakes(results.best_scores())
-    _write_csv(folder / "pictures.csv", ["picture", "source", "missed", "false_positives"],
-               ([sample.name, sample.source, *counts]
-                for sample, *counts in zip(found.samples, missed, wrong, strict=True)))  # fmt: skip
+    faces = np.bincount(results.labelled.picture[results.counted], minlength=len(found.samples))
+    counts = np.stack([faces, *results.mistakes(results.best_scores())], axis=1).tolist()
+    _write_csv(folder / "pictures.csv", ["picture", "source", "faces", "missed", "false_positives"],
+               ([sample.name, sample.source, *row]
+                for sample, row in zip(found.samples, counts, strict=True)))  # fmt: skip
 
 
 def write_metrics(path: Path, about: Mapping[str, Any], metrics: Mapping[str, float], found: FoundPictures) -> None:

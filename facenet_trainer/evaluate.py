@@ -19,7 +19,7 @@ from ..datasets.source_files import nearest_path
 from ..errors import ConfigError, DataError
 from ..training import plots
 from ..training.console import print_tables
-from ..training.report import data_section, machine_facts, write_report
+from ..training.report import Section, data_section, machine_facts, write_report
 from ..training.run_folder import RunFolder, clock, refuse_results
 from .detection_files import METRICS, tao_status, write_metrics, write_tables
 from .detection_report import detection_sections, faceless_section, recall_plot
@@ -49,32 +49,21 @@ def evaluate(spec: FacenetEvaluateSpec) -> dict[str, float]:
     predictor = Predictor.load(spec.model, spec.device, spec.clustering, spec.input_size)
     data = _data(spec, predictor)
     sets = read_detection_sets(data)
-    found = predict_pictures(
-        predictor, _samples(spec.split, sets, predictor.classes), data.ignore, spec.metrics, spec.batch_size
-    )
-    if not found.results.counted.any():
-        raise ConfigError(
-            f"data.{spec.split} has no box to find: all are ignored by data.ignore ({_shown(data.ignore)}) or outside "
-            f"the limits of metrics ({_shown(spec.metrics)}); widen them"
-        )
+    samples = _samples(spec.split, sets, predictor.classes)
+    print(f"pictures: {len(samples)} with labels, {len(without_face)} without a face", flush=True)  # it takes a while
+    found = _labelled(spec, data, predictor, samples)
     faceless = _faceless(spec, predictor, without_face) if without_face else None
-    folder.mkdir(parents=True, exist_ok=True)
-    best_scores = found.results.best_scores()
-    metrics = found.results.summary() | (faceless_figures(faceless, best_scores) if faceless else {})
-    _write(folder, spec, found, metrics)
-    sections = detection_sections(found, f"{spec.split.capitalize()} pictures", spec.pictures)
-    rejections = [*sets.rejections, *found.rejections]
-    tables = [summary_table(found), class_table(found.results), cut_table(found.results), group_table(found)]
+    metrics = found.results.summary()
     if faceless:
-        sections.append(faceless_section(faceless, best_scores, spec.pictures))
-        rejections += faceless.rejections
-        tables.append(faceless_table(faceless, best_scores))
-    sections.append(data_section(rejections, sets.notes))
+        metrics |= faceless_figures(faceless, found.results.best_scores())
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_files(folder, spec, predictor, found, metrics)
     facts = _facts(spec, data, predictor, found, time.monotonic() - started)
-    write_report(folder / "report.html", f"FaceNet on {spec.split} pictures", facts, sections)
+    write_report(folder / "report.html", f"FaceNet on {spec.split} pictures", facts,
+                 _sections(spec, sets, found, faceless))  # fmt: skip
     status = tao_status(found.results)
     RunFolder(folder).log_status("SUCCESS", "Evaluation is done", **{**status, "kpi": status["kpi"] | metrics})
-    print_tables(tables, [f"results: {folder}"])
+    _print(found, faceless, folder)
     return metrics
 
 
@@ -125,6 +114,19 @@ def _faceless_samples(folder: str) -> list[DetectionSample]:
     ]
 
 
+def _labelled(
+    spec: FacenetEvaluateSpec, data: DataConfig, predictor: Predictor, samples: Sequence[DetectionSample]
+) -> FoundPictures:
+    """What is found in the pictures with labels. Raises ConfigError when none of their faces counts."""
+    found = predict_pictures(predictor, samples, data.ignore, spec.metrics, spec.batch_size)
+    if not found.results.counted.any():
+        raise ConfigError(
+            f"data.{spec.split} has no box to find: all are ignored by data.ignore ({_shown(data.ignore)}) or outside "
+            f"the limits of metrics ({_shown(spec.metrics)}); widen them"
+        )
+    return found
+
+
 def _faceless(spec: FacenetEvaluateSpec, predictor: Predictor, samples: Sequence[DetectionSample]) -> FoundPictures:
     try:
         return predict_pictures(predictor, samples, IgnoreConfig(), spec.metrics, spec.batch_size)
@@ -132,11 +134,37 @@ def _faceless(spec: FacenetEvaluateSpec, predictor: Predictor, samples: Sequence
         raise DataError(f"faceless={spec.faceless}: {error}") from None
 
 
-def _write(folder: Path, spec: FacenetEvaluateSpec, found: FoundPictures, metrics: dict[str, float]) -> None:
-    about = {"model": str(model_path(spec.model)), "split": spec.split}
+def _write_files(
+    folder: Path, spec: FacenetEvaluateSpec, predictor: Predictor, found: FoundPictures, metrics: dict[str, float]
+) -> None:
+    about = {
+        "model": str(model_path(spec.model)),
+        "split": spec.split,
+        "input": predictor.preprocessing.to_dict(),
+        "clustering": asdict(predictor.clustering),
+    }
     write_metrics(folder / METRICS, about, metrics, found)
     write_tables(folder, found)
     plots.save_png(recall_plot(found.results), folder / "precision_recall.png")
+
+
+def _sections(
+    spec: FacenetEvaluateSpec, sets: DetectionSets, found: FoundPictures, faceless: FoundPictures | None
+) -> list[Section]:
+    """The report's."""
+    sections = detection_sections(found, f"{spec.split.capitalize()} pictures", spec.pictures)
+    if faceless:
+        sections.append(faceless_section(faceless, found.results.best_scores(), spec.pictures))
+    rejections = [*sets.rejections, *found.rejections, *(faceless.rejections if faceless else [])]
+    return [*sections, data_section(rejections, sets.notes)]
+
+
+def _print(found: FoundPictures, faceless: FoundPictures | None, folder: Path) -> None:
+    results = found.results
+    tables = [summary_table(found), class_table(results), cut_table(results), group_table(found)]
+    if faceless:
+        tables.append(faceless_table(faceless, results.best_scores()))
+    print_tables(tables, [f"results: {folder}"])
 
 
 def _facts(

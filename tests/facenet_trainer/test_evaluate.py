@@ -175,8 +175,8 @@ def test_the_curve_and_the_parts_of_the_faces_are_written(run):
     assert (rows["height, px", "32 to 64"]["faces"], rows["height, px", "16 to 32"]["faces"]) == ("1", "2")
     assert rows["share of the picture, %", "1 to 10"]["faces"] == "3"
     assert table(spec, "pictures.csv") == [
-        {"picture": "a.png", "source": "labels", "missed": "1", "false_positives": "0"},
-        {"picture": "b.png", "source": "labels", "missed": "0", "false_positives": "0"},
+        {"picture": "a.png", "source": "labels", "faces": "2", "missed": "1", "false_positives": "0"},
+        {"picture": "b.png", "source": "labels", "faces": "1", "missed": "0", "false_positives": "0"},
     ]
 
 
@@ -194,7 +194,8 @@ def test_everything_promised_is_written_and_agrees(run):
     content = json.loads((folder / "metrics.json").read_text())
     assert content["metrics"] == figures
     assert content["split"] == "test"
-    assert content["model"] == spec.model
+    assert (content["model"], content["input"]["width"]) == (spec.model, WIDTH)
+    assert content["clustering"]["coverage_threshold"] == 0.1
     assert Image.open(folder / "precision_recall.png").width > 500
     report = (folder / "report.html").read_text()
     for text in (
