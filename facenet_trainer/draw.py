@@ -35,35 +35,66 @@ def draw_boxes(
         regions: [M, 4] ignore regions, grey.
         names: [N] text before each confidence.
         colours: [N] RGB instead of blue.
-        width: of the lines, pixels; 0: by the size of the picture.
+        width: of the lines, pixels; 0: by the size of the picture, and thinner around small boxes.
     """
     canvas = np.ascontiguousarray(image).copy()
-    line = width or max(1, round(max(canvas.shape[:2]) / 400))
+    usual = max(1, round(max(canvas.shape[:2]) / 400))
     for region in _rounded(regions):
-        cv2.rectangle(canvas, region[:2], region[2:], IGNORED, max(1, line // 2), cv2.LINE_AA)
+        cv2.rectangle(canvas, region[:2], region[2:], IGNORED, max(1, (width or usual) // 2))
     for box in _rounded(truth):
-        cv2.rectangle(canvas, box[:2], box[2:], _EDGE, line + 1, cv2.LINE_AA)
-        cv2.rectangle(canvas, box[:2], box[2:], TRUTH, max(1, line // 2), cv2.LINE_AA)
-    for i, box in enumerate(_rounded(boxes)):
-        colour = colours[i] if colours else FOUND
-        cv2.rectangle(canvas, box[:2], box[2:], _EDGE, line + 2, cv2.LINE_AA)
-        cv2.rectangle(canvas, box[:2], box[2:], colour, line, cv2.LINE_AA)
+        line = width or _line(box, usual)
+        cv2.rectangle(canvas, box[:2], box[2:], _EDGE, line + 1)
+        cv2.rectangle(canvas, box[:2], box[2:], TRUTH, max(1, line // 2))
+    known = _finite(boxes)
+    texts = []
+    for i, box in zip(np.flatnonzero(known), _rounded(boxes), strict=True):
+        colour, line = colours[i] if colours else FOUND, width or _line(box, usual)
+        cv2.rectangle(canvas, box[:2], box[2:], _EDGE, line + max(1, min(2, line)))
+        cv2.rectangle(canvas, box[:2], box[2:], colour, line)
         words = [*(names[i : i + 1] if names else []), *([] if scores is None else [f"{scores[i]:.2f}"])]
-        if words and box[2] - box[0] >= 24 * line:
-            _write(canvas, " ".join(words), box[0], box[1] - 2 * line, 0.4 * line, colour)
+        texts.append((" ".join(words), box, line, colour))
+    for text, box, line, colour in reversed(texts):  # over all lines, and the most confident, the first, on top
+        _label(canvas, text, box, line, max(0.4, 0.3 * usual), colour)
     return canvas
+
+
+def _line(box: tuple[int, int, int, int], usual: int) -> int:
+    """The width of a box's lines: in a crowd, thick ones would hide the faces."""
+    return max(1, min(usual, min(box[2] - box[0], box[3] - box[1]) // 20))
+
+
+def _finite(boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
+    return np.isfinite(boxes).all(axis=1)
 
 
 def _rounded(boxes: NDArray[np.floating] | None) -> list[tuple[int, int, int, int]]:
     """Boxes as OpenCV takes them; those that are not finite are left out."""
     if boxes is None:
         return []
-    known = boxes[np.isfinite(boxes).all(axis=1)]
-    # Beyond this OpenCV's 32-bit arithmetic overflows; nothing that far away can be seen.
-    return [tuple(int(edge) for edge in box) for box in np.rint(np.clip(known, -30000, 30000))]  # type: ignore[misc]
+    # An edge at x lies between the pixels x - 1 and x. Beyond 30000 OpenCV's 32-bit arithmetic overflows; nothing that
+    # far away can be seen.
+    pixels = np.rint(np.clip(boxes[_finite(boxes)], -30000, 30000)) - (0, 0, 1, 1)
+    return [tuple(int(edge) for edge in box) for box in pixels]  # type: ignore[misc]
 
 
-def _write(canvas: ByteArray, text: str, x: int, y: int, scale: float, colour: tuple[int, int, int]) -> None:
-    y = max(y, round(26 * scale))
-    for thickness, shade in ((max(2, round(5 * scale)), _EDGE), (max(1, round(2 * scale)), colour)):
-        cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, shade, thickness, cv2.LINE_AA)
+def _label(
+    canvas: ByteArray,
+    text: str,
+    box: tuple[int, int, int, int],
+    line: int,
+    scale: float,
+    colour: tuple[int, int, int],
+) -> None:
+    """Writes above a box, or in it at the picture's top, on a ground of its colour; not where it would hide others."""
+    thickness = max(1, round(1.5 * scale))
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    if not text or width > box[2] - box[0]:
+        return
+    margin = max(2, round(4 * scale))
+    left = max(min(box[0] - line // 2, canvas.shape[1] - width - 2 * margin), 0)
+    bottom = max(box[1] - line // 2, height + below + margin)
+    top = bottom - height - below - margin
+    cv2.rectangle(canvas, (left, top), (left + width + 2 * margin, bottom), colour, -1)
+    shade = _EDGE if np.dot(colour, (0.299, 0.587, 0.114)) > 110 else (255, 255, 255)
+    place = (left + margin, bottom - below)
+    cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, shade, thickness, cv2.LINE_AA)

@@ -12,6 +12,7 @@ from ..datasets.sample import ByteArray, PointState
 VISIBLE = (0, 170, 255)
 OCCLUDED = (255, 110, 0)
 TRUTH = (255, 240, 60)
+BOX = (240, 240, 240)  # of a detector
 _EDGE = (0, 0, 0)
 _SHIFT = 4  # OpenCV draws at 1/16 pixel when coordinates are given so
 
@@ -62,9 +63,12 @@ def _select(points: NDArray, states: NDArray | None) -> tuple[NDArray, NDArray]:
 
 
 def _radius(points: NDArray, side: int) -> float:
-    """A dot's radius, about 1/110 of the face, never too small to see; a face is at most as large as the picture."""
+    """A dot's radius, about 1/110 of the face; a face is at most as large as the picture. Of a small one, only as much
+    as can still be seen: the dots must not hide it.
+    """
     extent = float(np.ptp(points, axis=0).max()) if len(points) else 0.0
-    return max(1.2, min(extent, side) / 110)
+    least = min(max(extent / 60, 0.5), 1.2) if len(points) > 1 else 1.2
+    return max(least, min(extent, side) / 110)
 
 
 def _fixed(point: NDArray) -> tuple[int, int]:
@@ -74,7 +78,8 @@ def _fixed(point: NDArray) -> tuple[int, int]:
 
 
 def _dot(canvas: ByteArray, point: NDArray, radius: float, colour: tuple[int, int, int]) -> None:
-    for size, fill in ((radius + max(0.5, 0.3 * radius), _EDGE), (radius, colour)):
+    edge = max(0.3 * radius, min(0.5, 0.4 * radius))
+    for size, fill in ((radius + edge, _EDGE), (radius, colour)):
         cv2.circle(canvas, _fixed(point), round(size * 2**_SHIFT), fill, -1, cv2.LINE_AA, _SHIFT)
 
 

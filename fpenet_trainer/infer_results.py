@@ -14,7 +14,7 @@ from ..datasets.inputs import Picture
 from ..datasets.preprocessing import Square, to_image
 from ..datasets.sample import ByteArray, FloatArray
 from ..training.inference import DRAWN, PREDICTIONS, DrawnResults, GrowingJson, InferSummary
-from .draw import draw_points
+from .draw import BOX, draw_points
 from .infer_boxes import FaceBox
 from .predictor import FacePoints, Predictor
 
@@ -113,9 +113,8 @@ class InferResults:
         if self.found_boxes and faces:
             from ..facenet_trainer.draw import draw_boxes
 
-            canvas = draw_boxes(
-                canvas, np.array([face["box"] for face in faces]), np.array([face["score"] for face in faces])
-            )
+            boxes, scores = (np.array([face[key] for face in faces]) for key in ("box", "score"))
+            canvas = draw_boxes(canvas, boxes, scores, colours=[BOX] * len(faces))
         for face in faces:
             visible = np.array(face["visibility"]) if "visibility" in face else None
             canvas = draw_points(canvas, np.array(face["points"]), visible)
