@@ -68,7 +68,7 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     In training only, where all ranks take the same steps: validation may give them different numbers of batches, and
     they would wait for each other for ever. There it is this rank's value.
     """
-    if ranks() == 1 or not torch.is_grad_enabled():
+    if ranks() == 1:
         return value.detach()
     total = value.detach().clone()
     dist.all_reduce(total)
@@ -76,5 +76,6 @@ def mean_over_ranks(value: Tensor) -> Tensor:
 
 
 def ranks() -> int:
-    """Number of processes that train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Number of processes that share a batch: those that train together; 1 in validation, where each has its own."""
+    together = torch.is_grad_enabled() and dist.is_available() and dist.is_initialized()
+    return dist.get_world_size() if together else 1

@@ -26,9 +26,9 @@ STILL = (  # no augmentation
     "augment.contrast_scale_max=0",
 )  # fmt: skip
 LEARNS = (  # statistics of batch normalisation take hundreds of steps to follow, so they stay
-    *STILL, "model.freeze_bn=true", "loss.coverage=focal", "loss.bbox=giou", "loss.bbox_weight=1", "train.epochs=40", "train.learning_rate=1e-2",
-    "train.schedule=cosine", "train.batch_size=8", "train.ema=0.9", "clustering.algorithm=nms",
-    "clustering.coverage_threshold=0.05",
+    *STILL, "model.freeze_bn=true", "loss.coverage=focal", "loss.bbox=giou", "loss.bbox_weight=1", "train.epochs=40",
+    "train.learning_rate=1e-2", "train.schedule=cosine", "train.batch_size=8", "train.ema=0.9",
+    "clustering.algorithm=nms", "clustering.coverage_threshold=0.05",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -161,6 +162,14 @@ class Runner:
         """Its exit code, or minus the signal that killed it."""
         return self.wait(self.start(arguments, prepare, *given))
 
+    def together(self, arguments: list[str], world: int = 2) -> list[int]:
+        """The exit codes of so many processes that train together, as torchrun would have started them."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        processes = [self.start(arguments, _join, rank, world, port) for rank in range(world)]
+        return [self.wait(process) for process in processes]
+
     def wait(self, process: BaseProcess, seconds: float = 120) -> int:
         process.join(seconds)
         if process.exitcode is None:
@@ -183,6 +192,11 @@ def leave_out_reports(patch: Callable[..., None] = setattr) -> None:
     """No training run writes report.html from now on, which takes longer than the training of the tests."""
     for module in (fpenet_train, facenet_train):
         patch(module, "write_training_report", no_report)
+
+
+def _join(rank: int, world: int, port: int) -> None:
+    values = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in values.items()})
 
 
 def _run(

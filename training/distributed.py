@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from ..errors import ConfigError
 
@@ -47,6 +48,12 @@ class Processes:
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Gives every rank rank 0's buffers of a model, such as the statistics of batch normalisation."""
+        if self.world > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
 
 
 def pick_device(name: str) -> torch.device:

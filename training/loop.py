@@ -212,6 +212,7 @@ class Trainer:
     def _validate(self, epoch: int, progress: TrainingProgress) -> dict[str, float]:
         assert self.val_loader is not None
         model = self._saved_model()
+        self.processes.share_buffers(model)  # each rank has statistics of its own batches; the first one's are saved
         model.eval()
         forward = self._forward(model)
         with torch.no_grad():
