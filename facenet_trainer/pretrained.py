@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -170,7 +171,8 @@ def read_torchvision(path: Path) -> dict[str, Tensor]:
         raise ModelFileError(f"there is no file {path}")
     wanted = "give the state dict of torchvision's ResNet-18 or -34 as it is downloaded, or a facetrain .safetensors"
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of a pickle's protocol, before it is refused
+            weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).split(". ")[0].splitlines()[0][:200] if str(error) else ""
         raise ModelFileError(f"{path} is not a state dict ({type(error).__name__}: {reason}): {wanted}") from None

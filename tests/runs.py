@@ -84,6 +84,14 @@ def json_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def fill(folder: Path, left: int) -> Path:
+    """Leaves so many bytes of a disk, and the file that takes the rest."""
+    ballast = folder / "ballast"
+    room = os.statvfs(folder)
+    ballast.write_bytes(bytes(room.f_bavail * room.f_frsize - left))
+    return ballast
+
+
 def kill_at_replace(count: int, *, after: bool = False) -> None:
     """Makes the process kill itself around its `count`-th rename of a finished file."""
     original, calls = os.replace, iter(range(1, 10**6))

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from facetrain.fpenet_trainer.predictor import Predictor
-from facetrain.tests.runs import fpenet, furthest, json_lines, train, train_arguments, weights
+from facetrain.tests.runs import fill, fpenet, furthest, json_lines, train, train_arguments, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_report")
 
@@ -232,28 +232,6 @@ def test_validation_without_what_the_metric_needs(faces, copy, tmp_path, capsys)
     err = refused(capsys, *train_arguments(faces, tmp_path / "run", val, "data.drop_duplicates=false"), code=1)
     assert "validation gives no nme_interocular, by which the best model is chosen" in err
     assert "data.val" in err
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 2 MiB of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
-def fill(folder: Path, left: int) -> Path:
-    """Leaves so many bytes of a disk, and the file that takes the rest."""
-    ballast = folder / "ballast"
-    room = os.statvfs(folder)
-    ballast.write_bytes(bytes(room.f_bavail * room.f_frsize - left))
-    return ballast
 
 
 def test_disk_full_while_saving(faces, tmp_path, small_disk, capsys):
