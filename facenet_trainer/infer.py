@@ -14,8 +14,7 @@ from .predictor import Predictor
 def infer(spec: FacenetInferSpec) -> InferSummary:
     """Runs a model over `spec.input` and writes labels/, predictions.json, coco.json, and pictures or a video.
 
-    What is written and drawn is what the model's clustering keeps: its confidence threshold, which `spec.clustering`
-    may change, is the only one.
+    What is written and drawn are the detections that the model's clustering makes, from `spec.min_score` on.
 
     A picture that cannot be read is named in the results and the others go on. Ctrl-C leaves whole files; it is the
     ordinary end of a camera.
@@ -35,7 +34,7 @@ def infer(spec: FacenetInferSpec) -> InferSummary:
             pictures = watched(inputs)
             for batch in batches(pictures, inputs.kind, spec.batch_size, lambda picture: (1, picture.image.nbytes)):
                 for picture, found in zip(batch, predictor.predict([p.image for p in batch]), strict=True):
-                    results.write(picture, found)
+                    results.write(picture, predictor.confident(found, spec.min_score))
         except KeyboardInterrupt:
             if inputs.kind != "camera":
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,17 @@ class Predictor:
         settings = changed(ClusteringConfig(**trained), clustering or {}, "clustering")
         class_configs(settings, network.architecture.classes)  # refuses what does not fit before anything is done
         return cls(network, meta, PicturePreprocessing(**vars(wanted)), settings, pick_device(device))
+
+    def confident(self, found: PictureDetections, min_score: float) -> PictureDetections:
+        """The detections of at least that confidence.
+
+        A negative `min_score` stands for the confidence of the best F1 of each class in the validation of the model,
+        which its file keeps: below it there is more noise than faces. A file without that figure keeps all.
+        """
+        best = [self.meta.metrics.get(f"f1_score_{name}", 0.0) for name in self.classes]
+        least = np.array(best) if min_score < 0 else np.full(len(self.classes), min_score)
+        kept = found.scores >= least[found.labels]
+        return replace(found, boxes=found.boxes[kept], scores=found.scores[kept], labels=found.labels[kept])
 
     def predict(self, pictures: Sequence[ByteArray]) -> list[PictureDetections]:
         """What is in each picture, RGB [H, W, 3] or grey [H, W]; one forward pass for all.

@@ -52,11 +52,13 @@ class FaceDetector:
                 f"detector={spec.detector} finds {', '.join(classes)}; a detector of faces has one class, or one that "
                 f"is called {FACE}"
             )
+        self._min_score = spec.detector_min_score
         self._face = classes.index(FACE) if FACE in classes else 0
 
     def find(self, pictures: Sequence[Picture]) -> list[list[FaceBox]]:
         """The faces of each picture, the most confident first; one forward pass for all."""
-        found = self._predictor.predict([picture.image for picture in pictures])
+        predicted = self._predictor.predict([picture.image for picture in pictures])
+        found = [self._predictor.confident(each, self._min_score) for each in predicted]
         return [
             [
                 FaceBox(box, round(score, 5))

@@ -23,6 +23,7 @@ def write_detector(
     distances: Sequence[float] = (10, 12, 14, 16),
     classes: Sequence[str] = ("face",),
     size: tuple[int, int] = SIZE,
+    metrics: dict[str, float] | None = None,
     **clustering: Any,
 ) -> Path:
     """A model file that finds the first class where the pixel at the top left of a cell is red, and the second, if
@@ -48,7 +49,8 @@ def write_detector(
         network.output_bbox.bias.copy_(torch.tensor(list(distances) * len(classes)) / 35)
     preprocessing = PicturePreprocessing(*size).to_dict()
     config = {"clustering": CLUSTERING | clustering}
-    meta = ModelMeta(network.architecture.to_dict(), {"classes": list(classes)}, preprocessing, config)
+    scheme = {"classes": list(classes)}
+    meta = ModelMeta(network.architecture.to_dict(), scheme, preprocessing, config, metrics or {})
     save_model(path, network.state_dict(), meta)
     return path
 

@@ -219,7 +219,9 @@ def test_link_resolves(page, link):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_commands_and_prose_name_exist(page):
-    pattern = r"\b((?:docs|configs|tests|datasets|training|fpenet_trainer|facenet_trainer)/[\w./-]+\.(?:py|sh|yaml|md))\b"
+    pattern = (
+        r"\b((?:docs|configs|tests|datasets|training|fpenet_trainer|facenet_trainer)/[\w./-]+\.(?:py|sh|yaml|md))\b"
+    )
     named = set(re.findall(pattern, page.read_text(encoding="utf-8")))
     assert [name for name in named if not (ROOT / name).exists()] == []
 

@@ -275,6 +275,8 @@ class FacenetInferSpec:
                                          "clustering.coverage_threshold=0.3")  # fmt: skip
     input_size: dict[str, Any] = key({}, "keys of the model's input section to change, such as input_size.width=1088")
     names: dict[str, str] = key({}, "what classes are called in all that is written: {face: person_face}")
+    min_score: float = key(-1.0, "boxes with at least this confidence are written; -1: that of the best F1 in the "
+                                 "model's own validation", low=-1.0)  # fmt: skip
     draw: bool = key(True, "pictures, or a video, with the boxes drawn")
     colours: dict[str, Any] = key({}, "colour of a class's boxes, RGB: {face: [255, 240, 60]}; empty: blue")
     line_width: int = key(0, "of the drawn boxes, pixels; 0: by the size of the picture", low=0, high=100)

@@ -217,6 +217,8 @@ class FpenetInferSpec:
                             "picture is one face")  # fmt: skip
     detector_clustering: dict[str, Any] = key({}, "keys of the detector's clustering section to change, such as "
                                                   "detector_clustering.coverage_threshold=0.3")  # fmt: skip
+    detector_min_score: float = key(-1.0, "least confidence of a face; -1: that of the best F1 in the detector's own "
+                                          "validation", low=-1.0)  # fmt: skip
     detector_input_size: dict[str, Any] = key({}, "keys of the detector's input section to change, such as "
                                                   "detector_input_size.width=1088")  # fmt: skip
     results_dir: str = key("results/fpenet_infer", "folder for predictions.json, result.txt and pictures")

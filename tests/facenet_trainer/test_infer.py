@@ -175,7 +175,23 @@ def test_classes_have_names_and_colours(tmp_path: Path) -> None:
     assert {(0, 170, 255), (250, 0, 250)} <= seen
 
 
-def test_the_clustering_is_the_only_threshold(tmp_path: Path) -> None:
+def test_what_is_sure_enough_by_the_models_validation_is_written(tmp_path: Path) -> None:
+    picture = marked((1, 1), colour=(255, 0, 0))
+    mark(picture, 4, 2, (140, 0, 0))
+    mark(picture, 1, 3, (0, 150, 0))
+    Image.fromarray(picture).save(tmp_path / "p.png")
+    first, second = (1 / (1 + np.exp(-20 * (level / 255 - 0.5))) for level in (140, 150))
+    scores = {"f1_score_face": first + 0.01, "f1_score_hand": second - 0.01}  # a figure of each class
+    model = write_detector(tmp_path / "m.safetensors", classes=("face", "hand"), metrics=scores)
+    for name, least, classes in (("own", -1.0, ["face", "hand"]), ("all", 0.0, ["face", "hand", "face"])):
+        infer(spec(model, tmp_path / "p.png", tmp_path / name, min_score=least, draw=False))
+        found = load(tmp_path / name / "predictions.json")["predictions"][0]["detections"]
+        assert [one["class"] for one in found] == classes
+    infer(spec(model, tmp_path / "p.png", tmp_path / "sure", min_score=0.99, draw=False))
+    assert len((tmp_path / "sure/labels/p.txt").read_text().splitlines()) == 1
+
+
+def test_the_clusterings_thresholds_can_be_changed(tmp_path: Path) -> None:
     model = write_detector(tmp_path / "m.safetensors")
     picture = marked((1, 1))
     mark(picture, 4, 2, (140, 0, 0))

@@ -189,7 +189,8 @@ def test_the_detectors_settings_can_be_changed(tmp_path: Path) -> None:
     Image.fromarray(picture).save(tmp_path / "p.png")
     detector = write_detector(tmp_path / "d.safetensors")
     arguments = ["infer", f"input={tmp_path / 'p.png'}", f"detector={detector}", "device=cpu", "draw=false"]
-    for name, extra, count in (("all", [], 2), ("sure", ["detector_clustering.nms_confidence_threshold=0.9"], 1)):
+    sure = (["detector_clustering.nms_confidence_threshold=0.9"], ["detector_min_score=0.9"])
+    for name, extra, count in (("all", [], 2), ("sure", sure[0], 1), ("too", sure[1], 1)):
         assert main("fpenet", FPENET, [*arguments, f"results_dir={tmp_path / name}", *extra]) == 0
         assert len(load(tmp_path / name)["predictions"][0]["faces"]) == count
     # On an input of twice the size, the same boxes cover half as much of the picture.
