@@ -170,12 +170,14 @@ class Runner:
         """Its exit code, or minus the signal that killed it."""
         return self.wait(self.start(arguments, prepare, *given))
 
-    def together(self, arguments: list[str], world: int = 2) -> list[int]:
+    def together(
+        self, arguments: list[str], prepare: Callable[..., None] | None = None, *given: Any, world: int = 2
+    ) -> list[int]:
         """The exit codes of so many processes that train together, as torchrun would have started them."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        processes = [self.start(arguments, _join, rank, world, port) for rank in range(world)]
+        processes = [self.start(arguments, _join, rank, world, port, prepare, given) for rank in range(world)]
         return [self.wait(process) for process in processes]
 
     def wait(self, process: BaseProcess, seconds: float = 120) -> int:
@@ -202,9 +204,11 @@ def leave_out_reports(patch: Callable[..., None] = setattr) -> None:
         patch(module, "write_training_report", no_report)
 
 
-def _join(rank: int, world: int, port: int) -> None:
+def _join(rank: int, world: int, port: int, prepare: Callable[..., None] | None, given: tuple[Any, ...]) -> None:
     values = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in values.items()})
+    if prepare is not None:
+        prepare(*given)
 
 
 def _run(

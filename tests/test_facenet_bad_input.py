@@ -205,8 +205,10 @@ def test_wrong_keys_and_values(pictures, narrow, tmp_path, capsys, monkeypatch, 
 
 def test_results_dir_below_a_file(pictures, narrow, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    err = refused(capsys, *train_arguments(pictures, narrow, tmp_path / "file" / "run"))
-    assert f"results_dir={tmp_path / 'file' / 'run'}: cannot make this folder (Not a directory)" in err
+    prune = ("prune", f"model={narrow}", "report=false", f"results_dir={tmp_path / 'file' / 'run'}")
+    for arguments in (train_arguments(pictures, narrow, tmp_path / "file" / "run"), prune):
+        err = refused(capsys, *arguments)
+        assert f"results_dir={tmp_path / 'file' / 'run'}: cannot make this folder (Not a directory)" in err
 
 
 class Harmful:

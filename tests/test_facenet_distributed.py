@@ -1,6 +1,7 @@
 """FaceNet on two processes trains as on one with twice the batch, and is validated the same on any number."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from facetrain.tests.facenet_runs import HEIGHT, WIDTH, kitti_line, measured, paint_pictures, train, train_arguments
-from facetrain.tests.runs import Runner, facenet, furthest, json_lines, weights
+from facetrain.tests.runs import Runner, facenet, furthest, json_lines, kill_at_replace, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_report")
 
@@ -70,6 +71,20 @@ def test_with_statistics_of_its_own_each_validates_the_model_that_is_saved(pictu
     found, last = measured(val, run / "last.safetensors"), val_records(run)[-1]
     assert found["detections"] > 10
     assert {name: last[name] for name in found} == pytest.approx(found, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_after_being_killed(pictures, narrow, val, tmp_path):
+    """Inside the writing of the second epoch; the first one's automatic weights and statistics go to both."""
+    runner = Runner(tmp_path, facenet)
+    again, whole = (arguments(pictures, narrow, tmp_path / name, val) for name in ("again", "whole"))
+    first, second = runner.together(again, kill_at_replace, 6)
+    assert first == -signal.SIGKILL and second != 0
+    assert runner.together(again) == [0, 0], runner.output
+    assert runner.together(whole) == [0, 0], runner.output
+    for name in ("last", "best"):
+        assert furthest(*(weights(tmp_path / run / f"{name}.safetensors") for run in ("again", "whole"))) == 0
+    assert val_records(tmp_path / "again") == val_records(tmp_path / "whole")
 
 
 @pytest.mark.slow

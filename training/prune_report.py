@@ -18,7 +18,7 @@ from .console import print_tables
 from .model_file import ModelMeta, save_model, write_atomic
 from .prune_network import Pruned
 from .report import Figure, Section, Table, machine_facts, write_report
-from .run_folder import RunFolder
+from .run_folder import RunFolder, make_folder
 from .trackers import TrackerGroup
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def write_results(
         meta: of the model that was pruned. Its metrics are dropped, for they are not the smaller network's, and its
             training config gets a section `prune`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     model = folder / MODEL
     architecture = pruned.network.architecture.to_dict()  # type: ignore[union-attr, operator]
     asked = {**spec["prune"], "model": spec["model"], "threshold": pruned.threshold}

@@ -52,5 +52,5 @@ class RunState:
         except Exception as error:
             raise ModelFileError(
                 f"{path} is not a readable resume state ({type(error).__name__}): delete it to begin anew from the "
-                "data, or start from a model file with train.pretrained"
+                "data, or start another run from a model file"
             ) from error

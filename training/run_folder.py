@@ -58,10 +58,7 @@ class RunFolder:
             self._check_same(config)
         elif overwrite and self._config.exists() and self._status.exists():  # surely a run, not just somebody's folder
             shutil.rmtree(self.path)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"results_dir={self.path}: cannot make this folder ({error.strerror})") from None
+        make_folder(self.path)
         if not goes_on:
             self.resume_state.unlink(missing_ok=True)
             self._metrics.unlink(missing_ok=True)
@@ -117,6 +114,14 @@ class RunFolder:
             **fields,
         }
         _append(self._status, record)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes `results_dir`. Raises ConfigError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"results_dir={folder}: cannot make this folder ({error.strerror})") from None
 
 
 def refuse_results(folder: Path, result: str, overwrite: bool) -> None:
