@@ -20,7 +20,7 @@ from ..errors import ConfigError, DataError
 from ..training import plots
 from ..training.console import print_tables
 from ..training.report import Section, data_section, machine_facts, write_report
-from ..training.run_folder import RunFolder, clock, refuse_results
+from ..training.run_folder import RunFolder, clock, make_folder, refuse_results
 from .detection_files import METRICS, tao_status, write_metrics, write_tables
 from .detection_report import detection_sections, faceless_section, recall_plot
 from .detection_results import FoundPictures, predict_pictures
@@ -56,7 +56,7 @@ def evaluate(spec: FacenetEvaluateSpec) -> dict[str, float]:
     metrics = found.results.summary()
     if faceless:
         metrics |= faceless_figures(faceless, found.results.best_scores())
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     _write_files(folder, spec, predictor, found, metrics)
     facts = _facts(spec, data, predictor, found, time.monotonic() - started)
     write_report(folder / "report.html", f"FaceNet on {spec.split} pictures", facts,

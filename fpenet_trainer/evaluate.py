@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from ..training import plots
 from ..training.console import print_tables
 from ..training.report import data_section, machine_facts, write_report
-from ..training.run_folder import RunFolder, clock, refuse_results
+from ..training.run_folder import RunFolder, clock, make_folder, refuse_results
 from .face_report import ced_plot, face_sections, source_table, summary_table
 from .face_results import FaceResults, predict_faces, write_kpi_files
 from .predictor import Predictor, model_path
@@ -46,7 +46,7 @@ def evaluate(spec: FpenetEvaluateSpec) -> dict[str, float]:
         raise ConfigError(
             f"data.{spec.split} holds no labelled face that can be used: {_reasons(sets.rejections, results)}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     metrics = results.errors.summary()
     write_kpi_files(folder, results)
     _write_metrics(folder / "metrics.json", spec, results)

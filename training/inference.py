@@ -21,6 +21,7 @@ from rich.progress import track
 from ..datasets.inputs import Inputs, Picture
 from ..datasets.sample import ByteArray
 from ..errors import ConfigError, DataError
+from .run_folder import make_folder
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def prepare_results(folder: Path, source: str, overwrite: bool, own: Sequence[st
         if not overwrite:
             raise ConfigError(f"results_dir={folder} is not empty: name another folder, or overwrite=true")
         _delete(folder, own)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
 
 
 def _delete(folder: Path, own: Sequence[str]) -> None:
