@@ -15,7 +15,7 @@ from .image import luma
 from .sample import ByteArray, FloatArray
 
 STRIDE = 16
-POLICIES = ("letterbox", "stretch", "pad_crop")
+POLICIES = ("letterbox", "fit", "stretch", "pad_crop")
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,9 @@ class PicturePreprocessing:
     Attributes:
         width, height: of the input, pixels, divisible by 16.
         grayscale: luma in all three channels.
-        resize: letterbox: the whole picture, centred on black; stretch: the whole picture, its shape changed; pad_crop:
-            not resized, black to the right and below, what is too wide or too high cut off there.
+        resize: letterbox: the whole picture, centred on black; fit: the same, but a picture that is smaller keeps its
+            size; stretch: the whole picture, its shape changed; pad_crop: not resized, black to the right and below,
+            what is too wide or too high cut off there.
     """
 
     width: int
@@ -85,8 +86,9 @@ class PicturePreprocessing:
         if self.resize == "pad_crop":
             return Placement(1.0, 1.0, 0.0, 0.0)
         columns, rows = self.width, self.height
-        if self.resize == "letterbox":
+        if self.resize != "stretch":
             scale = min(self.width / width, self.height / height)
+            scale = min(scale, 1.0) if self.resize == "fit" else scale
             columns, rows = max(round(width * scale), 1), max(round(height * scale), 1)
         left, top = (self.width - columns) // 2, (self.height - rows) // 2
         return Placement(columns / width, rows / height, float(left), float(top))

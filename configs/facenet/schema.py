@@ -68,9 +68,10 @@ class InputConfig:
     width: int = key(736, "pixels, divisible by 16", low=32, high=8192)
     height: int = key(416, "pixels, divisible by 16", low=32, high=8192)
     grayscale: bool = key(False, "luma in all three channels, as the model card's network takes it")
-    resize: str = key("letterbox", "letterbox: whole picture, centred on black; stretch: whole picture, its shape "
-                                   "changed; pad_crop: no resizing, black to the right and below, the rest cut off",
-                      choices=("letterbox", "stretch", "pad_crop"))  # fmt: skip
+    resize: str = key("letterbox", "letterbox: whole picture, centred on black; fit: the same, but not enlarged; "
+                                   "stretch: whole picture, its shape changed; pad_crop: no resizing, black to the "
+                                   "right and below, the rest cut off",
+                      choices=("letterbox", "fit", "stretch", "pad_crop"))  # fmt: skip
 
     def __post_init__(self) -> None:
         for name in ("width", "height"):

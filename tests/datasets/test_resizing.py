@@ -16,7 +16,7 @@ def extent(image):
     return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
 
 
-@pytest.mark.parametrize("resize", ["letterbox", "stretch", "pad_crop"])
+@pytest.mark.parametrize("resize", ["letterbox", "fit", "stretch", "pad_crop"])
 @pytest.mark.parametrize("size", [(300, 200), (90, 70), (101, 333)])
 def test_the_box_follows_the_picture(resize, size):
     box = np.array([20, 30, 60, 65])
@@ -24,6 +24,17 @@ def test_the_box_follows_the_picture(resize, size):
     assert image.shape == (128, 160, 3)
     assert np.abs(extent(image) - place.to_input(box[None])[0]).max() <= 1
     np.testing.assert_allclose(place.to_picture(place.to_input(box[None]))[0], box, atol=1e-3)
+
+
+def test_fit_shrinks_and_never_enlarges():
+    small = np.full((20, 40, 3), 200, np.uint8)
+    image, place = PicturePreprocessing(96, 64, resize="fit").apply(small)
+    assert (place.scale_x, place.scale_y, place.shift_x, place.shift_y) == (1, 1, 28, 22)
+    assert (image[22:42, 28:68] == 200).all() and image.sum() == small.sum()
+    for width, height in ((96, 64), (200, 100), (50, 300)):
+        assert PicturePreprocessing(96, 64, resize="fit").place(width, height) == PicturePreprocessing(96, 64).place(
+            width, height
+        )
 
 
 def test_letterbox_is_centred_on_black():
