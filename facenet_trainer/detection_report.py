@@ -10,7 +10,7 @@ import numpy as np
 
 from ..datasets.sample import Rejection
 from ..training import plots
-from ..training.report import CurveGroup, Figure, Section, curve_section, data_section, write_report
+from ..training.report import CurveGroup, Figure, Section, curve_section, data_section, write_run_report
 from .average_precision import Curve
 from .boxes import Floats
 from .detection_results import FoundPictures
@@ -57,21 +57,17 @@ def write_training_report(
         rejections, notes: what was left out of the data, and other remarks on them.
         pictures: worst pictures to show of each set.
     """
-    training = curve_section("Training", log, CURVES)
-    named = {f"training_{i}": block.plot for i, block in enumerate(training.blocks) if isinstance(block, Figure)}
-    named |= {
-        f"precision_recall_{name}": recall_plot(found.results)
-        for name, found in results.items()
-        if found.results.counted.any()
-    }
-    for name, plot in named.items():
-        plots.save_png(plot, run_dir / "plots" / f"{name}.png")
-    sections = [training]
+    sections: list[Section] = []
     for name, found in results.items():
         sections += detection_sections(found, f"{name.capitalize()} pictures", pictures)
     left_out = [*rejections, *(rejection for found in results.values() for rejection in found.rejections)]
     sections.append(data_section(dict.fromkeys(left_out), notes))  # training has met some of them already
-    write_report(run_dir / "report.html", title, facts, sections)
+    drawn = {
+        f"precision_recall_{name}": recall_plot(found.results)
+        for name, found in results.items()
+        if found.results.counted.any()
+    }
+    write_run_report(run_dir, title, facts, curve_section("Training", log, CURVES), drawn, sections)
 
 
 def detection_sections(found: FoundPictures, title: str, pictures: int) -> list[Section]:

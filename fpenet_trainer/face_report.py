@@ -20,7 +20,7 @@ from ..training.report import (
     Table,
     curve_section,
     data_section,
-    write_report,
+    write_run_report,
 )
 from .draw import draw_points
 from .face_results import FaceResults, region_title
@@ -72,17 +72,13 @@ def write_training_report(
         rejections, notes: what was left out of the data, and other remarks on them.
         pictures: worst faces to show of each set.
     """
-    training = curve_section("Training", log, CURVES)
-    named = {f"training_{i}": block.plot for i, block in enumerate(training.blocks) if isinstance(block, Figure)}
-    named |= {f"ced_{name}": ced_plot(faces) for name, faces in results.items() if len(faces.errors)}
-    for name, plot in named.items():
-        plots.save_png(plot, run_dir / "plots" / f"{name}.png")
-    sections = [training]
+    sections: list[Section] = []
     for name, faces in results.items():
         sections += face_sections(faces, f"{name.capitalize()} faces", pictures)
     left_out = [*rejections, *(rejection for faces in results.values() for rejection in faces.rejections)]
     sections.append(data_section(dict.fromkeys(left_out), notes))  # training has met some of them already
-    write_report(run_dir / "report.html", title, facts, sections)
+    drawn = {f"ced_{name}": ced_plot(faces) for name, faces in results.items() if len(faces.errors)}
+    write_run_report(run_dir, title, facts, curve_section("Training", log, CURVES), drawn, sections)
 
 
 def face_sections(results: FaceResults, title: str, pictures: int) -> list[Section]:

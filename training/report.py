@@ -104,6 +104,26 @@ def write_report(path: Path, title: str, facts: Mapping[str, str], sections: Seq
     write_atomic(path, page.encode())
 
 
+def write_run_report(
+    run_dir: Path,
+    title: str,
+    facts: Mapping[str, str],
+    training: Section,
+    drawn: Mapping[str, Plot],
+    sections: Sequence[Section],
+) -> None:
+    """Writes `report.html` of a training run, and its plots once more as pictures in `plots/`.
+
+    Args:
+        training: the section of curves, which comes first.
+        drawn: plots by the name of their file; the curves are named by their number.
+    """
+    curves = {f"training_{i}": block.plot for i, block in enumerate(training.blocks) if isinstance(block, Figure)}
+    for name, plot in {**curves, **drawn}.items():
+        plots.save_png(plot, run_dir / "plots" / f"{name}.png")
+    write_report(run_dir / "report.html", title, facts, [training, *sections])
+
+
 def number(value: float) -> str:
     """As tables show it: a count as it is, anything else with 4 digits, NaN as a dash."""
     if not np.isfinite(value):
