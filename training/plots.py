@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,7 @@ def bars(values: Mapping[str, Mapping[str, float]], xlabel: str) -> Figure:
     axes.margins(x=0.12)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(xlabel)
-    _legend(axes, len(values))
+    _legend(axes, len(values), above=True)  # bars may be anywhere below
     return figure
 
 
@@ -181,6 +181,9 @@ def _log_scale(axes: Axes) -> None:
     axes.yaxis.set_major_formatter("{x:g}")
 
 
-def _legend(axes: Axes, count: int) -> None:
+def _legend(axes: Axes, count: int, *, above: bool = False) -> None:
+    """Where lines leave room, or in one row above the plot."""
     if count > 1:
-        axes.legend(fontsize=7.5, frameon=False, labelcolor=_INK, ncols=1 if count <= 4 else 2)
+        place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)} if above else {}
+        columns = count if above else 1 if count <= 4 else 2
+        axes.legend(fontsize=7.5, frameon=False, labelcolor=_INK, ncols=columns, **place)
