@@ -6,15 +6,17 @@ out=${1:-results/demo}
 fpenet train experiment=demo results_dir="$out/train" overwrite=true
 fpenet evaluate model="$out/train/best.safetensors" results_dir="$out/evaluate" overwrite=true
 
+unseen='data.test=[{format: scenes, count: 60, seed: 2000}]'
 facenet train experiment=demo_regularised results_dir="$out/detector" overwrite=true
-facenet prune model="$out/detector/best.safetensors" prune.target=parameters prune.target_share=0.4 \
+facenet evaluate model="$out/detector/best.safetensors" "$unseen" results_dir="$out/before_pruning" overwrite=true
+facenet prune model="$out/detector/best.safetensors" prune.target=parameters prune.target_share=0.7 \
     results_dir="$out/pruned" overwrite=true
 facenet train experiment=demo_retrain model.pretrained="$out/pruned/pruned.safetensors" \
     results_dir="$out/retrained" overwrite=true
-facenet evaluate model="$out/retrained/best.safetensors" results_dir="$out/detections" overwrite=true
+facenet evaluate model="$out/retrained/best.safetensors" "$unseen" results_dir="$out/after_pruning" overwrite=true
 
 python docs/draw_scene.py "$out/scene.png"
 fpenet infer model="$out/train/best.safetensors" detector="$out/retrained/best.safetensors" input="$out/scene.png" \
     results_dir="$out/cascade" overwrite=true
-echo "Open the report.html in $out/train, evaluate, detector, pruned, retrained and detections,"
+echo "Open the report.html in $out/train, evaluate, detector, before_pruning, pruned, retrained and after_pruning,"
 echo "and the faces with their points in $out/cascade/pictures/scene.png"
