@@ -125,6 +125,7 @@ def _covered(layers: ByteArray, at: NDArray[np.int64], box: FloatArray) -> float
 
 def _outside(box: FloatArray, width: int, height: int) -> float:
     """Share of the box that lies outside the picture."""
+    box = box.astype(np.float64)  # with single precision on one side only, a whole face would be cut off by 1e-8
     seen = np.clip(box, 0, [width, height, width, height])
     return 1 - float(np.prod(seen[2:] - seen[:2]) / np.prod(box[2:] - box[:2]))
 
