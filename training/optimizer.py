@@ -22,9 +22,12 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 def weight_average(model: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average whose decay begins low, so that the random start is soon forgotten."""
 
-    def average(old: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
-        if not new.is_floating_point():  # batch normalisation counts its batches
-            return new
-        return torch.lerp(new, old, min(decay, (1 + int(count)) / (10 + int(count))))
+    @torch.no_grad()
+    def average(old: list[Tensor], new: list[Tensor], count: Tensor | int) -> None:
+        """All tensors of one type, in place."""
+        if not new[0].is_floating_point():  # batch normalisation counts its batches
+            torch._foreach_copy_(old, new)
+            return
+        torch._foreach_lerp_(old, new, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
 
-    return AveragedModel(model, avg_fn=average, use_buffers=True)
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
