@@ -78,8 +78,8 @@ def connected_components(size: int, first: Indices, second: Indices) -> Indices:
     root = np.arange(size)
     while True:
         a, b = root[first], root[second]
-        if np.array_equal(a, b):
+        if (a == b).all():
             return root
         np.minimum.at(root, np.maximum(a, b), np.minimum(a, b))
-        while not np.array_equal(shorter := root[root], root):
+        while not ((shorter := root[root]) == root).all():
             root = shorter
