@@ -76,10 +76,11 @@ def connected_components(size: int, first: Indices, second: Indices) -> Indices:
     Trees of nodes: every edge hangs the larger of its ends' roots below the smaller, then all paths are shortened.
     """
     root = np.arange(size)
+    a, b = first, second
     while True:
-        a, b = root[first], root[second]
-        if (a == b).all():
-            return root
         np.minimum.at(root, np.maximum(a, b), np.minimum(a, b))
         while not ((shorter := root[root]) == root).all():
             root = shorter
+        a, b = root[first], root[second]
+        if (a == b).all():
+            return root
