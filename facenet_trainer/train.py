@@ -22,6 +22,8 @@ from .predictor import Predictor
 from .pretrained import start_network
 from .task import FacenetTask
 
+VAL_BATCH = 4  # whole pictures, where training's are often windows of them
+
 
 def train(spec: FacenetTrainSpec) -> dict[str, float]:
     """Trains FaceNet as the spec says, or goes on with the unfinished run in `results_dir`; see `run_training`."""
@@ -78,9 +80,6 @@ def prepare(spec: FacenetTrainSpec, processes: Processes) -> Job:
         lines=[*lines, *_account(run)],
         finish=lambda trainer: _finish(run, trainer),
     )
-
-
-VAL_BATCH = 4  # whole pictures; training's are often crops
 
 
 def _account(run: _Run) -> list[str]:
