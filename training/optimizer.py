@@ -9,6 +9,9 @@ from torch.optim.swa_utils import AveragedModel
 from ..configs.schema import TrainConfig
 
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Adam as TAO has it, or AdamW that decays kernels and spares biases, which are one-dimensional."""
     if config.optimizer == "adam":
@@ -23,7 +26,7 @@ def weight_average(model: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average whose decay begins low, so that the random start is soon forgotten."""
 
     @torch.no_grad()
-    def average(old: list[Tensor], new: list[Tensor], count: Tensor | int) -> None:
+    def average(old: Tensors, new: Tensors, count: Tensor | int) -> None:
         """All tensors of one type, in place."""
         if not new[0].is_floating_point():  # batch normalisation counts its batches
             torch._foreach_copy_(old, new)
