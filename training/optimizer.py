@@ -8,7 +8,6 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..configs.schema import TrainConfig
 
-
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
