@@ -27,3 +27,7 @@ class ModelFileError(FacetrainError):
 
 class TrainingError(FacetrainError):
     """Training that cannot go on, such as a loss that is not finite or a disk that is full."""
+
+
+class ExportError(FacetrainError):
+    """An export that cannot be made or handed over: a graph an engine refuses, a result out of tolerance."""

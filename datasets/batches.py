@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -119,7 +120,11 @@ def mix_seeds(seed: int, epoch: int, index: int) -> int:
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the trainer ends its workers itself
+    # Both signals reach the whole group at times; the trainer finishes its step and ends its workers itself. It ends them
+    # with SIGTERM, which therefore cannot be ignored; but to PyTorch a worker that it killed has failed, at whatever
+    # line the trainer then is.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
 def _unsigned(seed: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Its functions hold the group that exists when it is imported, and DistributedDataParallel imports it: before the group
+# is made, they hold none.
+import torch.distributed.nn.functional  # noqa: F401
 from torch import nn
 
 from ..errors import ConfigError
@@ -81,3 +86,6 @@ def process_group(device_name: str) -> Iterator[Processes]:
         yield Processes(dist.get_rank(), dist.get_world_size(), device)
     finally:
         dist.destroy_process_group()
+        # What still holds the group keeps gloo's threads, and one that lets go of a tensor while the interpreter ends
+        # aborts the process: DistributedDataParallel refers to itself.
+        gc.collect()
