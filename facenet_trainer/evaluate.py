@@ -170,8 +170,8 @@ def _print(found: FoundPictures, faceless: FoundPictures | None, folder: Path) -
 def _facts(
     spec: FacenetEvaluateSpec, data: DataConfig, predictor: Predictor, found: FoundPictures, seconds: float
 ) -> dict[str, str]:
-    architecture, size = predictor.network.architecture, predictor.preprocessing
-    parameters = sum(p.numel() for p in predictor.network.parameters())
+    architecture, size = predictor.architecture, predictor.preprocessing
+    parameters = predictor.runtime.info.parameters
     sources = ", ".join(dict.fromkeys(sample.source for sample in found.samples))
     return {
         "Model": str(model_path(spec.model)),
@@ -179,6 +179,7 @@ def _facts(
                    f"{parameters:,} parameters",
         "Classes": ", ".join(predictor.classes),
         "Input": f"{size.width} x {size.height} px, {size.resize}{', grey' if size.grayscale else ''}",
+        "Run by": predictor.runtime.backend,
         "Clustering": _clustering(predictor.clustering),
         "Pictures": f"{len(found.samples)} from {sources}",
         "Ignored boxes": _shown(data.ignore) or "those that the labels mark",

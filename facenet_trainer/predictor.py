@@ -1,9 +1,10 @@
-"""A model file, ready to find: the network, the preprocessing and the clustering that it was trained with."""
+"""A model, ready to find: a model file or what was exported of it, with its preprocessing and clustering."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ from ..configs.compose import changed
 from ..configs.facenet.schema import ClusteringConfig, InputConfig
 from ..datasets.resizing import PicturePreprocessing, Placement
 from ..datasets.sample import ByteArray
+from ..errors import ConfigError
+from ..export.runtime import EXPORTED, Runtime, TorchRuntime, open_runtime
 from ..training.distributed import pick_device
-from ..training.model_file import ModelMeta
 from .clustering import batch_detections, class_configs
+from .graph import GridBoxGraph, graph_info
 from .matching import PictureDetections
-from .network import GridBoxNet, GridOutput
-from .pretrained import load_network
+from .network import GridBoxArchitecture, decode_boxes
+from .pretrained import load_network, model_path
 
 
 class Predictor:
@@ -29,17 +32,11 @@ class Predictor:
         classes: names of the classes that labels count in.
     """
 
-    def __init__(
-        self,
-        network: GridBoxNet,
-        meta: ModelMeta,
-        preprocessing: PicturePreprocessing,
-        clustering: ClusteringConfig,
-        device: torch.device,
-    ) -> None:
-        self.network = network.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self.meta, self.preprocessing, self.clustering, self.device = meta, preprocessing, clustering, device
-        self.classes = network.architecture.classes
+    def __init__(self, runtime: Runtime, preprocessing: PicturePreprocessing, clustering: ClusteringConfig) -> None:
+        self.runtime, self.meta, self.device = runtime, runtime.meta, runtime.device
+        self.preprocessing, self.clustering = preprocessing, clustering
+        self.architecture = GridBoxArchitecture.from_dict(self.meta.architecture)
+        self.classes = self.architecture.classes
 
     @classmethod
     def load(
@@ -49,7 +46,7 @@ class Predictor:
         clustering: dict[str, Any] | None = None,
         input_size: dict[str, Any] | None = None,
     ) -> Predictor:
-        """From a model file or "zoo".
+        """From a model file, an exported .onnx or .engine file, or "zoo".
 
         Args:
             clustering, input_size: keys of the spec's `clustering` and `input` sections that are to differ from those
@@ -59,14 +56,21 @@ class Predictor:
             ModelFileError: the file cannot be used.
             ConfigError: a changed key is unknown or out of its range.
         """
-        network, meta = load_network(name)
+        runtime = _runtime(name, device)
+        meta = runtime.meta
         stored = PicturePreprocessing.from_dict(meta.preprocessing)
-        wanted = changed(InputConfig(**stored.to_dict()), input_size or {}, "input")
+        wanted = PicturePreprocessing(**vars(changed(InputConfig(**stored.to_dict()), input_size or {}, "input")))
+        channels, height, width = runtime.info.input_shape
+        if Path(name).suffix in EXPORTED and (wanted.height, wanted.width) != (height, width):
+            raise ConfigError(
+                f"input_size: {name} takes {width} x {height} pixels only; export the model again for another size"
+            )
         known = ClusteringConfig.__dataclass_fields__
         trained = {key: value for key, value in (meta.config.get("clustering") or {}).items() if key in known}
         settings = changed(ClusteringConfig(**trained), clustering or {}, "clustering")
-        class_configs(settings, network.architecture.classes)  # refuses what does not fit before anything is done
-        return cls(network, meta, PicturePreprocessing(**vars(wanted)), settings, pick_device(device))
+        predictor = cls(runtime, wanted, settings)
+        class_configs(settings, predictor.classes)  # refuses what does not fit before anything is done
+        return predictor
 
     def confident(self, found: PictureDetections, min_score: float) -> PictureDetections:
         """The detections of at least that confidence.
@@ -87,9 +91,22 @@ class Predictor:
         inputs = [self.preprocessing.apply(picture) for picture in pictures]
         images = torch.from_numpy(np.stack([image for image, _ in inputs]).transpose(0, 3, 1, 2))
         sizes = [(picture.shape[1], picture.shape[0]) for picture in pictures]
-        with torch.inference_mode():
-            output = self.network(scaled(images.to(self.device)))
-        return picture_detections(self.network, output, self.clustering, [place for _, place in inputs], sizes)
+        output = self.runtime.run(scaled(images.to(self.device)))
+        places = [place for _, place in inputs]
+        if "detections" in output:
+            return _clustered(output["detections"].cpu().numpy(), places, sizes)
+        boxes = output["boxes"] if "boxes" in output else decoded(self.architecture, output["bbox"])
+        scores = output["scores"].flatten(2) if "boxes" in output else output["coverage"].flatten(2)
+        return picture_detections(boxes, scores, self.classes, self.clustering, places, sizes)
+
+
+def _runtime(name: str, device: str) -> Runtime:
+    if Path(name).suffix in EXPORTED:
+        return open_runtime(Path(name), "facenet", device)
+    network, meta = load_network(name)
+    place = pick_device(device)
+    network.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return TorchRuntime(GridBoxGraph(network), meta, graph_info(network, meta, model_path(name)), place)
 
 
 def scaled(images: torch.Tensor) -> torch.Tensor:
@@ -97,9 +114,17 @@ def scaled(images: torch.Tensor) -> torch.Tensor:
     return images.to(memory_format=torch.channels_last).float() / 255
 
 
+def decoded(architecture: GridBoxArchitecture, bbox: torch.Tensor) -> torch.Tensor:
+    """Boxes [N, C, h * w, 4] in pixels of the input, cut at its edges, of the network's output [N, 4C, h, w]."""
+    height, width = (side * architecture.stride for side in bbox.shape[2:])
+    a = architecture
+    return decode_boxes(bbox, a.stride, a.bbox_scale, a.bbox_offset, (width, height))
+
+
 def picture_detections(
-    network: GridBoxNet,
-    output: GridOutput,
+    boxes: torch.Tensor,
+    coverage: torch.Tensor,
+    classes: Sequence[str],
     clustering: ClusteringConfig,
     places: Sequence[Placement],
     sizes: Sequence[tuple[int, int]],
@@ -107,20 +132,31 @@ def picture_detections(
     """The detections of N pictures in their own pixels, clipped to them, from the network's output on them.
 
     Args:
+        boxes: [N, C, P, 4] pixels of the input, P cells.
+        coverage: [N, C, P], 0 to 1.
         places: where each picture lies in the input.
         sizes: width and height of each picture.
     """
-    height, width = (side * network.stride for side in output.bbox.shape[2:])
-    boxes = network.decode(output.bbox, (width, height)).cpu().numpy()
-    coverage = output.coverage_logits.float().sigmoid().flatten(2).cpu().numpy()
     results = []
+    every_box, every_coverage = boxes.cpu().numpy(), coverage.float().cpu().numpy()
     for per_class, place, size in zip(
-        batch_detections(boxes, coverage, network.architecture.classes, clustering), places, sizes, strict=True
+        batch_detections(every_box, every_coverage, classes, clustering), places, sizes, strict=True
     ):
         found = np.concatenate([detections.boxes for detections in per_class])
         scores = np.concatenate([detections.scores for detections in per_class])
         labels = np.repeat(np.arange(len(per_class)), [len(detections) for detections in per_class])
         results.append(_on_picture(place.to_picture(found), scores, labels, size))
+    return results
+
+
+def _clustered(
+    detections: NDArray[np.float32], places: Sequence[Placement], sizes: Sequence[tuple[int, int]]
+) -> list[PictureDetections]:
+    """Of a graph that ends in a non-maximum suppression: rows [M, 7] of picture, box, score and class."""
+    results = []
+    for i, (place, size) in enumerate(zip(places, sizes, strict=True)):
+        rows = detections[detections[:, 0] == i]
+        results.append(_on_picture(place.to_picture(rows[:, 1:5]), rows[:, 5], rows[:, 6].astype(np.intp), size))
     return results
 
 

@@ -25,7 +25,7 @@ from .matching import PictureDetections
 from .metrics import DetectionResults, detection_results
 from .network import GridBoxNet, GridOutput
 from .objective_weights import OBJECTIVES, ObjectiveWeights
-from .predictor import picture_detections, scaled
+from .predictor import decoded, picture_detections, scaled
 from .targets import loss_mask, rasterize
 
 
@@ -53,7 +53,6 @@ class FacenetTask:
         self.val_samples = val_samples
         self.grid_loss = GridLoss(spec.loss, self.architecture.classes, self.architecture.bbox_scale)
         self.objectives = ObjectiveWeights(spec.loss, len(self.architecture.classes))
-        self._network = model  # for its decoding; `model` may be wrapped
 
     def step(self, forward: Forward, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Loss and parts of a batch of pictures [N, 3, H, W]."""
@@ -122,7 +121,9 @@ class FacenetTask:
     def _found(self, output: GridOutput, batch: Batch) -> list[PictureDetections]:
         places = [Placement(*row) for row in batch["placement"].tolist()]
         sizes = [(width, height) for width, height in batch["size"].tolist()]
-        return picture_detections(self._network, output, self.spec.clustering, places, sizes)
+        boxes = decoded(self.architecture, output.bbox)
+        coverage = output.coverage_logits.float().sigmoid().flatten(2)
+        return picture_detections(boxes, coverage, self.architecture.classes, self.spec.clustering, places, sizes)
 
     def pictures(self, forward: Forward, loader: DataLoader, processes: Processes, count: int) -> list[Picture]:
         """The first pictures, as the network sees them, with labels and detections drawn."""

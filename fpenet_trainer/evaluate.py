@@ -72,12 +72,13 @@ def _write_metrics(path: Path, spec: FpenetEvaluateSpec, results: FaceResults) -
 
 def _facts(spec: FpenetEvaluateSpec, predictor: Predictor, results: FaceResults, seconds: float) -> dict[str, str]:
     architecture = predictor.meta.architecture
-    parameters = sum(p.numel() for p in predictor.network.parameters())
+    parameters = predictor.runtime.info.parameters
     p = predictor.preprocessing
     return {
         "Model": str(model_path(spec.model)),
         "Network": f"FPENet {architecture.get('variant')}, {predictor.scheme.num_keypoints} points, "
                    f"{parameters:,} parameters",
+        "Run by": predictor.runtime.backend,
         "Crop": f"{p.size} px around the {p.crop_source}, enlarged {p.enlarge:g} times",
         "Faces": f"{len(results.samples)} from {', '.join(results.sources())}",
         **machine_facts(str(predictor.device)),

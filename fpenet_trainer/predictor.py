@@ -1,4 +1,4 @@
-"""A model file, ready to predict: the network and the preprocessing it was trained with."""
+"""A model, ready to predict: a model file or what was exported of it, with the preprocessing it was trained with."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from ..datasets.preprocessing import Preprocessing
 from ..datasets.sample import ByteArray, FloatArray
+from ..export.runtime import EXPORTED, Runtime, TorchRuntime, open_runtime
 from ..training import model_file
 from ..training.distributed import pick_device
 from ..training.model_file import ModelMeta
+from .graph import FpenetGraph, graph_info
 from .network import Architecture, RecombinatorNet
 from .schemes import Scheme
 
@@ -50,30 +52,30 @@ def load_network(name: str) -> tuple[RecombinatorNet, ModelMeta]:
 class Predictor:
     """Predicts keypoints on crops that its own preprocessing has cut."""
 
-    def __init__(self, network: RecombinatorNet, meta: ModelMeta, device: torch.device) -> None:
-        self.network = network.to(device).eval()
-        self.meta = meta
-        self.device = device
-        self.scheme = Scheme.from_dict(meta.scheme)
-        self.preprocessing = Preprocessing.from_dict(meta.preprocessing)
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime, self.meta, self.device = runtime, runtime.meta, runtime.device
+        self.scheme = Scheme.from_dict(self.meta.scheme)
+        self.preprocessing = Preprocessing.from_dict(self.meta.preprocessing)
 
     @classmethod
     def load(cls, name: str, device: str = "auto") -> Predictor:
-        """From a model file or "zoo"."""
+        """From a model file, an exported .onnx or .engine file, or "zoo"."""
+        path = model_path(name)
+        if path.suffix in EXPORTED:
+            return cls(open_runtime(path, "fpenet", device))
         network, meta = load_network(name)
-        return cls(network, meta, pick_device(device))
+        return cls(TorchRuntime(FpenetGraph(network), meta, graph_info(network, meta, path), pick_device(device)))
 
-    @torch.inference_mode()
     def predict(self, crops: ByteArray, batch_size: int = 64) -> FacePoints:
         """Points of grey crops [N, S, S], S being `preprocessing.size`."""
         points, confidence, visibility = [], [], []
         for start in range(0, len(crops), batch_size):
             batch = torch.tensor(crops[start : start + batch_size])
-            prediction = self.network(batch[:, None].to(self.device).float())
-            points.append(prediction.points.cpu().numpy())
-            confidence.append(prediction.confidence.cpu().numpy())
-            if prediction.visibility is not None:
-                visibility.append(prediction.visibility.sigmoid().cpu().numpy())
+            output = self.runtime.run(batch[:, None].to(self.device).float())
+            points.append(output["points"].cpu().numpy())
+            confidence.append(output["confidence"].cpu().numpy())
+            if "visibility" in output:
+                visibility.append(output["visibility"].cpu().numpy())
         k = self.scheme.num_keypoints
         return FacePoints(
             _join(points, (0, k, 2)), _join(confidence, (0, k)), _join(visibility, (0, k)) if visibility else None

@@ -247,9 +247,9 @@ def test_a_pruned_file_and_an_unpruned_spec(pictures, tmp_path, capsys):
     spec = ("model.num_layers=34", "model.use_pooling=true", "model.bbox_scale=35")
     folder = train(pictures, model, tmp_path / "run", *spec, *ONE)
     assert f"from {model} (ResNet-10, pruned, " in capsys.readouterr().out
-    network = Predictor.load(str(folder / "last.safetensors"), "cpu").network
-    assert set(network.architecture.channels.values()) == {9}
-    assert (network.architecture.bbox_scale, network.stride) == (20.0, 16)
+    architecture = Predictor.load(str(folder / "last.safetensors"), "cpu").architecture
+    assert set(architecture.channels.values()) == {9}
+    assert (architecture.bbox_scale, architecture.stride) == (20.0, 16)
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,10 @@ CARD = ZOO.with_name("README.md")
 def test_the_file_is_small_and_the_network_a_quarter():
     assert ZOO.stat().st_size < 6e6
     predictor = Predictor.load("zoo", "cpu")
-    count = sum(value.numel() for name, value in predictor.network.state_dict().items() if "num_batches" not in name)
+    count = predictor.runtime.info.parameters
     assert count <= FULL / 4
     assert f"{count:,}" in CARD.read_text(encoding="utf-8")
-    assert predictor.network.architecture.pruned
+    assert predictor.architecture.pruned
     assert (predictor.preprocessing.width, predictor.preprocessing.height) == (736, 736)
     assert 0.3 < predictor.meta.metrics["f1_score_face"] < 0.8  # where `infer` cuts
 

@@ -1,0 +1,124 @@
+"""Runs an exported file as the model file itself would run: an ONNX graph by ONNX Runtime, an engine by TensorRT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelFileError
+from ..training.distributed import pick_device
+from ..training.model_file import TITLES, ModelMeta
+from .metadata import GraphInfo, understood
+
+EXPORTED = (".onnx", ".engine")
+
+
+class Runtime(Protocol):
+    """A graph that can be run.
+
+    Attributes:
+        backend: what runs it and where, such as "ONNX Runtime (CPU)".
+    """
+
+    meta: ModelMeta
+    info: GraphInfo
+    device: torch.device
+    backend: str
+
+    def run(self, images: Tensor) -> dict[str, Tensor]:
+        """The outputs of float32 inputs [N, C, H, W], by the keys of `info.outputs`."""
+
+
+class TorchRuntime:
+    """A network that runs by itself.
+
+    Args:
+        graph: what would be exported of it: takes one input, returns the tensors of `info.outputs` in that order.
+    """
+
+    def __init__(self, graph: nn.Module, meta: ModelMeta, info: GraphInfo, device: torch.device) -> None:
+        self.graph = graph.to(device).eval()
+        self.meta, self.info, self.device = meta, info, device
+        self.backend = f"PyTorch {torch.__version__} ({device})"
+
+    @torch.inference_mode()
+    def run(self, images: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self.info.outputs, self.graph(images.to(self.device)), strict=True))
+
+
+class OnnxRuntime:
+    """An ONNX file by ONNX Runtime.
+
+    Args:
+        provider: one of ONNX Runtime's execution providers; empty: CUDA on a CUDA device, else the CPU.
+        threads: of the CPU; 0: ONNX Runtime's own choice.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, not ours, or ONNX Runtime refuses it.
+    """
+
+    def __init__(self, path: Path, device: torch.device, provider: str = "", threads: int = 0) -> None:
+        if not path.is_file():
+            raise ModelFileError(f"there is no ONNX file {path}")
+        provider = provider or ("CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider")
+        if provider not in ort.get_available_providers():
+            raise ModelFileError(
+                f"{path}: this ONNX Runtime has no {provider}, only {', '.join(ort.get_available_providers())}: take "
+                "device=cpu, or `pip install onnxruntime-gpu`"
+            )
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads
+        try:
+            self.session = ort.InferenceSession(str(path), options, providers=[provider])
+        except Exception as error:  # ONNX Runtime's exceptions have no common class but this
+            raise ModelFileError(f"{path}: ONNX Runtime cannot use it: {' '.join(str(error).split())[:300]}") from None
+        self.meta, self.info = understood(dict(self.session.get_modelmeta().custom_metadata_map), path)
+        self.device = torch.device("cpu")  # where its tensors come from and go to
+        self.backend = f"ONNX Runtime {ort.__version__} ({provider.removesuffix('ExecutionProvider')})"
+
+    def run(self, images: Tensor) -> dict[str, Tensor]:
+        fixed = self.info.batch
+        if not fixed or len(images) == fixed:
+            return self._run(images)
+        parts = [self._run(_filled(part, fixed)) for part in images.split(fixed)]
+        return {role: torch.cat([part[role] for part in parts])[: len(images)] for role in parts[0]}
+
+    def _run(self, images: Tensor) -> dict[str, Tensor]:
+        names = self.info.outputs
+        results = self.session.run(list(names.values()), {self.info.input: images.cpu().numpy()})
+        return {role: torch.from_numpy(result) for role, result in zip(names, results, strict=True)}
+
+
+def _filled(images: Tensor, size: int) -> Tensor:
+    """A batch of just `size`, zeros behind the images."""
+    return torch.cat([images, images.new_zeros(size - len(images), *images.shape[1:])])
+
+
+def open_runtime(path: Path, network: str, device: str = "auto") -> Runtime:
+    """What runs an .onnx or .engine file.
+
+    Args:
+        network: "fpenet" or "facenet", which the file must hold.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, not ours, or holds the other network.
+        ExportError: there is no such device or module for it.
+    """
+    runtime: Runtime
+    if path.suffix == ".onnx":
+        runtime = OnnxRuntime(path, pick_device(device))
+    else:
+        from .engine_runtime import EngineModel
+
+        runtime = EngineModel(path, pick_device(device))
+    held = runtime.meta.architecture.get("network")
+    if held != network:
+        raise ModelFileError(
+            f"{path} holds a {held} model, not {TITLES[network]}: give a file that `{network} export` wrote"
+        )
+    return runtime
