@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .detection_results import FoundPictures
-from .detection_tables import KINDS, groups
+from .detection_tables import KINDS
 from .metrics import DetectionResults
 
 METRICS = "metrics.json"
@@ -33,7 +33,7 @@ def write_tables(folder: Path, found: FoundPictures) -> None:
     _write_csv(folder / "precision_recall.csv", ["class", "confidence", "precision", "recall"],
                ([name, curve.scores[i], curve.precision[i], curve.recall[i]]
                 for name, curve in results.curves().items() if curve.faces for i in curve.steps()))  # fmt: skip
-    rows = [asdict(row) for row in groups(found) if row.faces]
+    rows = [asdict(row) for row in found.groups if row.faces]
     _write_csv(folder / "groups.csv", list(rows[0]), (list(row.values()) for row in rows))
     faces = np.bincount(results.labelled.picture[results.counted], minlength=len(found.samples))
     counts = np.stack([faces, *results.mistakes(results.best_scores())], axis=1).tolist()
@@ -48,7 +48,7 @@ def write_metrics(path: Path, about: Mapping[str, Any], metrics: Mapping[str, fl
         **about,
         "metrics": dict(metrics),
         "classes": class_figures(found.results),
-        "groups": [asdict(row) for row in groups(found) if row.faces],
+        "groups": [asdict(row) for row in found.groups if row.faces],
     }
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 

@@ -15,7 +15,7 @@ from .average_precision import Curve
 from .boxes import Floats
 from .detection_results import FoundPictures
 from .detection_tables import class_table, cut_table, faceless_table, group_table, summary_table
-from .groups import HEIGHT, by_group
+from .groups import HEIGHT
 from .metrics import MIN_HEIGHT, DetectionResults
 from .worst_pictures import worst_pictures
 
@@ -80,7 +80,7 @@ def detection_sections(found: FoundPictures, title: str, pictures: int) -> list[
     worst = worst_pictures(found, results.best_scores(), pictures)
     return [
         Section(title, [summary_table(found), class_table(results), cut_table(results), figure]),
-        Section(f"{title}: which faces are found", [ABOUT_GROUPS, group_table(found), _height_figure(results)]),
+        Section(f"{title}: which faces are found", [ABOUT_GROUPS, group_table(found), _height_figure(found)]),
         *([Section(f"{title}: the worst", [worst])] if worst.pictures else []),
     ]
 
@@ -120,9 +120,9 @@ def _drawn_curve(curve: Curve) -> plots.Curve:
     return [0.0, *curve.recall[rows].tolist()], [precision[0], *precision[: len(rows)]]
 
 
-def _height_figure(results: DetectionResults) -> Figure:
+def _height_figure(found: FoundPictures) -> Figure:
     """AP and recall of low and high faces."""
-    rows = [row for row in by_group(results) if row.group == HEIGHT and row.faces]
+    rows = [row for row in found.groups if row.group == HEIGHT and row.faces]
     values = {
         "AP": {row.name: row.ap for row in rows},
         "recall at best F1": {row.name: row.recall_best for row in rows},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ..configs.facenet.schema import IgnoreConfig, MetricsConfig
@@ -11,6 +12,7 @@ from ..datasets.image import read_image
 from ..datasets.pictures import with_ignored
 from ..datasets.sample import ByteArray, DetectionSample, Rejection
 from ..errors import DataError
+from .groups import GroupFigures, by_group, by_source
 from .matching import PictureDetections
 from .metrics import DetectionResults, detection_results
 from .predictor import Predictor
@@ -33,6 +35,17 @@ class FoundPictures:
     predictions: Sequence[PictureDetections]
     results: DetectionResults
     rejections: Sequence[Rejection] = ()
+
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        """`DetectionResults.summary`, which takes a while."""
+        return self.results.summary()
+
+    @cached_property
+    def groups(self) -> list[GroupFigures]:
+        """Parts of the faces: by source, where there are several, by size and by what the labels say."""
+        sources = [sample.source for sample in self.samples]
+        return [*(by_source(self.results, sources) if len(set(sources)) > 1 else []), *by_group(self.results)]
 
 
 def predict_pictures(

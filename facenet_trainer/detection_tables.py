@@ -8,7 +8,6 @@ import numpy as np
 
 from ..training.report import Row, Table
 from .detection_results import FoundPictures
-from .groups import GroupFigures, by_group, by_source
 from .metrics import MIN_HEIGHT, DetectionResults
 
 KINDS = {"voc": "VOC", "tao_sample": "TAO SAMPLE", "tao_integrate": "TAO INTEGRATE"}
@@ -17,7 +16,7 @@ KINDS = {"voc": "VOC", "tao_sample": "TAO SAMPLE", "tao_integrate": "TAO INTEGRA
 def summary_table(found: FoundPictures) -> Table:
     """The card's KPI, COCO's figures and the false positives, with their units."""
     results = found.results
-    figures = results.summary()
+    figures = found.figures
     kind, iou = KINDS[results.config.average_precision], results.config.iou_threshold
     high = f"at least {MIN_HEIGHT:g} px high"
     rows: list[Row] = [
@@ -68,19 +67,13 @@ def cut_table(results: DetectionResults) -> Table:
 def group_table(found: FoundPictures) -> Table:
     """AP and recall of parts of the faces, told apart in every way that the data allow; empty parts are left out."""
     rows: list[Row] = [
-        [row.group, row.name, row.faces, row.ap, row.recall, row.recall_best] for row in groups(found) if row.faces
+        [row.group, row.name, row.faces, row.ap, row.recall, row.recall_best] for row in found.groups if row.faces
     ]
     caption = (
         "Parts of the faces. Recall is of all detections, then of those at the confidence where F1 over all faces is "
         "best. Levels, such as those of occlusion, are the label's own."
     )
     return Table(["faces by", "which", "faces", "AP", "recall", "at best F1"], rows, caption)
-
-
-def groups(found: FoundPictures) -> list[GroupFigures]:
-    """By source, where there are several, by size and by what the labels say."""
-    sources = [sample.source for sample in found.samples]
-    return [*(by_source(found.results, sources) if len(set(sources)) > 1 else []), *by_group(found.results)]
 
 
 def faceless_table(faceless: FoundPictures, best_scores: np.ndarray) -> Table:

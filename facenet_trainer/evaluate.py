@@ -53,7 +53,7 @@ def evaluate(spec: FacenetEvaluateSpec) -> dict[str, float]:
     print(f"pictures: {len(samples)} with labels, {len(without_face)} without a face", flush=True)  # it takes a while
     found = _labelled(spec, data, predictor, samples)
     faceless = _faceless(spec, predictor, without_face) if without_face else None
-    metrics = found.results.summary()
+    metrics = dict(found.figures)
     if faceless:
         metrics |= faceless_figures(faceless, found.results.best_scores())
     make_folder(folder)

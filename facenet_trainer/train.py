@@ -118,7 +118,7 @@ def _finish(run: _Run, trainer: Trainer) -> Outcome:
         _rejections(run),
         _notes(run),
     )
-    figures = {name: found.results.summary() for name, found in results.items()}
+    figures = {name: found.figures for name, found in results.items()}
     return Outcome(figures, [_line(name, values) for name, values in figures.items()])
 
 
