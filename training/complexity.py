@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from .timing import times_ms
 
 
 @dataclass(frozen=True)
@@ -68,27 +69,10 @@ def count_macs(network: nn.Module, example: Tensor) -> int:
 
 
 @torch.inference_mode()
-def latencies_ms(
-    networks: Sequence[nn.Module], example: Tensor, *, passes: int = 30, seconds: float = 6.0
-) -> list[float]:
-    """Median milliseconds of a forward pass of each network, on the CPU and torch's threads.
-
-    The networks take turns, so that a machine that is busy for a while slows all of them.
-
-    Args:
-        passes: of each network, after one to warm up.
-        seconds: end earlier after so long, but not before five passes.
-    """
-    times: list[list[float]] = [[] for _ in networks]
+def latencies_ms(networks: Sequence[nn.Module], example: Tensor) -> list[float]:
+    """Median milliseconds of a forward pass of each network, on the CPU and torch's threads; they take turns."""
     was_training = [network.training for network in networks]
-    for network in networks:
-        network.eval()(example)
-    started = time.perf_counter()
-    while len(times[0]) < passes and (len(times[0]) < 5 or time.perf_counter() - started < seconds):
-        for network, taken in zip(networks, times, strict=True):
-            begin = time.perf_counter()
-            network(example)
-            taken.append(1e3 * (time.perf_counter() - begin))
+    times = times_ms([network.eval() for network in networks], example)
     for network, training in zip(networks, was_training, strict=True):
         network.train(training)
     return [statistics.median(taken) for taken in times]
