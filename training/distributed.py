@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 # Its functions hold the group that exists when it is imported, and DistributedDataParallel imports it: before the group
 # is made, they hold none.
-import torch.distributed.nn.functional  # noqa: F401
+import torch.distributed.nn.functional
 from torch import nn
 
 from ..errors import ConfigError
