@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..configs.facenet.schema import FacenetInferSpec
 from ..datasets.inputs import open_inputs
-from ..training.inference import InferSummary, batches, prepare_results, watched
+from ..training.inference import InferSummary, batches, prepare_results, to_the_end, watched
 from .infer_results import FILES, InferResults, class_styles
 from .predictor import Predictor
 
@@ -29,15 +29,9 @@ def infer(spec: FacenetInferSpec) -> InferSummary:
     styles = class_styles(predictor.classes, spec.names, spec.colours)
     prepare_results(Path(spec.results_dir), spec.input, spec.overwrite, FILES)
     summary = InferSummary(Path(spec.results_dir), "boxes", failures=inputs.failures)  # reading adds to that list
-    with InferResults(spec, predictor, styles, inputs, summary) as results:
-        try:
-            pictures = watched(inputs)
-            for batch in batches(pictures, inputs.kind, spec.batch_size, lambda picture: (1, picture.image.nbytes)):
-                for picture, found in zip(batch, predictor.predict([p.image for p in batch]), strict=True):
-                    results.write(picture, predictor.confident(found, spec.min_score))
-        except KeyboardInterrupt:
-            if inputs.kind != "camera":
-                raise
-        results.complete = True
-    summary.tell(spec.input)
+    with to_the_end(InferResults(spec, predictor, styles, inputs, summary), inputs.kind, spec.input) as results:
+        pictures = watched(inputs)
+        for batch in batches(pictures, inputs.kind, spec.batch_size, lambda picture: (1, picture.image.nbytes)):
+            for picture, found in zip(batch, predictor.predict([p.image for p in batch]), strict=True):
+                results.write(picture, predictor.confident(found, spec.min_score))
     return summary

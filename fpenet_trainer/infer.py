@@ -12,7 +12,7 @@ from ..datasets.inputs import Inputs, Picture, open_inputs
 from ..datasets.preprocessing import Preprocessing, Square, cut, to_image
 from ..datasets.sample import FloatArray
 from ..errors import ConfigError
-from ..training.inference import InferSummary, batches, prepare_results, watched
+from ..training.inference import InferSummary, batches, prepare_results, to_the_end, watched
 from .infer_boxes import FaceBox, FaceBoxes
 from .infer_detector import PICTURES, FaceDetector, points_box
 from .infer_results import FILES, CutPicture, InferResults
@@ -52,19 +52,13 @@ def infer(spec: FpenetInferSpec) -> InferSummary:
         print("every frame is searched by itself: faces are not tracked from one to the next")
     by_points = detector is not None and predictor.preprocessing.crop_source == "points"
     faces = _cut(_faces(inputs, boxes, detector), predictor.preprocessing, by_points, summary)
-    with InferResults(spec, predictor, inputs.fps, summary) as results:
-        try:
-            for batch in batches(faces, inputs.kind, spec.batch_size, lambda pending: pending.load):
+    with to_the_end(InferResults(spec, predictor, inputs.fps, summary), inputs.kind, spec.input) as results:
+        for batch in batches(faces, inputs.kind, spec.batch_size, lambda pending: pending.load):
+            found = _look(batch, predictor, spec.batch_size)
+            if by_points:
+                _recut(batch, found, predictor.preprocessing)
                 found = _look(batch, predictor, spec.batch_size)
-                if by_points:
-                    _recut(batch, found, predictor.preprocessing)
-                    found = _look(batch, predictor, spec.batch_size)
-                results.write(batch, found)
-        except KeyboardInterrupt:
-            if inputs.kind != "camera":
-                raise
-        results.complete = True
-    summary.tell(spec.input)
+            results.write(batch, found)
     return summary
 
 

@@ -9,9 +9,10 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import cv2
 from PIL import Image
@@ -59,6 +60,40 @@ class InferSummary:
         for failure in self.failures[:10]:
             log.warning("%s", failure)
         print(self)
+
+
+class Results(AbstractContextManager[Any], Protocol):
+    """The files of a run, which are whole once it is left.
+
+    Attributes:
+        complete: True once the input has been read to its end.
+    """
+
+    summary: InferSummary
+    complete: bool
+
+
+Writer = TypeVar("Writer", bound=Results)
+
+
+@contextmanager
+def to_the_end(results: Writer, kind: str, source: str) -> Iterator[Writer]:
+    """Writes whole files whatever ends the run, and tells what was done; Ctrl-C is the ordinary end of a camera.
+
+    Args:
+        kind: of the inputs.
+        source: the spec's `input`.
+
+    Raises DataError when not one picture could be read.
+    """
+    with results:
+        try:
+            yield results
+        except KeyboardInterrupt:
+            if kind != "camera":
+                raise
+        results.complete = True
+    results.summary.tell(source)
 
 
 def prepare_results(folder: Path, source: str, overwrite: bool, own: Sequence[str]) -> None:
