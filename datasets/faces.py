@@ -4,16 +4,19 @@ that an epoch is the same whatever the number of processes, workers and restarts
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ..errors import ConfigError
 from .batches import Batch, DeterministicBatchSampler, deterministic_loader, mix_seeds
 from .crops import crop_face, crop_faces
 from .preprocessing import Preprocessing, to_crop
 from .sample import ByteArray, FaceSample, Rejection
+from .sources import FaceSets
 
 if TYPE_CHECKING:  # albumentations takes seconds to import, and evaluation has no use for it
     from .transforms import FaceAugment
@@ -107,6 +110,25 @@ def face_loader(
     `loader.batch_sampler.set_epoch(epoch)`."""
     sampler = DeterministicBatchSampler(len(dataset), batch_size, rank, world, seed, shuffle, drop_last)
     return deterministic_loader(dataset, sampler, workers)
+
+
+def require_faces(sets: FaceSets, preprocessing: Preprocessing) -> None:
+    """Raises ConfigError when a set has labelled faces and none of them can be used; reads up to the first that can."""
+    for part, samples in (("train", sets.train), ("val", sets.val), ("test", sets.test)):
+        left_out: list[Rejection] = []
+        for probe in (FaceDataset([s], preprocessing, None, seed=0, cache=True) for s in samples if s.labelled):
+            if probe.samples:
+                break
+            left_out += probe.rejections
+        else:
+            if left_out:
+                raise no_usable_face(part, left_out)
+
+
+def no_usable_face(part: str, left_out: Sequence[Rejection]) -> ConfigError:
+    """The error to raise where the set `part`, such as "test", has no labelled face but these."""
+    reasons = f"{len(left_out)} were left out, the first: {left_out[0]}" if left_out else "its sources are empty"
+    return ConfigError(f"data.{part} holds no labelled face that can be used: {reasons}")
 
 
 def _no_square(sample: FaceSample) -> Rejection:

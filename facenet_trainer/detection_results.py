@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..configs.facenet.schema import IgnoreConfig, MetricsConfig
+from ..datasets.detection_sources import DetectionSets
 from ..datasets.image import read_image
 from ..datasets.pictures import with_ignored
 from ..datasets.sample import ByteArray, DetectionSample, Rejection
@@ -72,10 +73,18 @@ def predict_pictures(
             for (sample, _), one in zip(batch, found, strict=True)
         ]
     if not kept:
-        raise DataError(f"none of the {len(samples)} pictures can be read, the first: {rejections[0]}")
+        raise _unreadable(rejections)
     return FoundPictures(
         kept, predictions, detection_results(kept, predictions, predictor.classes, metrics), rejections
     )
+
+
+def require_pictures(sets: DetectionSets) -> None:
+    """Raises DataError when a set has pictures and none of them can be read; reads up to the first that can."""
+    for part, samples in (("train", sets.train), ("val", sets.val), ("test", sets.test)):
+        rejections: list[Rejection] = []
+        if samples and next(_batches(samples, 1, rejections), None) is None:
+            raise DataError(f"data.{part}: {_unreadable(rejections)}")
 
 
 def picture_of(sample: DetectionSample) -> ByteArray:
@@ -98,3 +107,7 @@ def _batches(
             batch = []
     if batch:
         yield batch
+
+
+def _unreadable(rejections: Sequence[Rejection]) -> DataError:
+    return DataError(f"none of the {len(rejections)} pictures can be read, the first: {rejections[0]}")

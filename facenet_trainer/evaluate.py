@@ -118,7 +118,10 @@ def _labelled(
     spec: FacenetEvaluateSpec, data: DataConfig, predictor: Predictor, samples: Sequence[DetectionSample]
 ) -> FoundPictures:
     """What is found in the pictures with labels. Raises ConfigError when none of their faces counts."""
-    found = predict_pictures(predictor, samples, data.ignore, spec.metrics, spec.batch_size)
+    try:
+        found = predict_pictures(predictor, samples, data.ignore, spec.metrics, spec.batch_size)
+    except DataError as error:
+        raise DataError(f"data.{spec.split}: {error}") from None
     if not found.results.counted.any():
         raise ConfigError(
             f"data.{spec.split} has no box to find: all are ignored by data.ignore ({_shown(data.ignore)}) or outside "

@@ -17,7 +17,7 @@ from ..training.command import Job, Outcome, left_out, run_training, training_fa
 from ..training.distributed import Processes
 from ..training.loop import Trainer, seed_everything
 from .detection_report import write_training_report
-from .detection_results import predict_pictures
+from .detection_results import predict_pictures, require_pictures
 from .predictor import Predictor
 from .pretrained import start_network
 from .task import FacenetTask
@@ -50,6 +50,7 @@ def prepare(spec: FacenetTrainSpec, processes: Processes) -> Job:
             "pictures"
         )
     sets = read_detection_sets(spec.data)
+    require_pictures(sets)
     network, lines = start_network(spec.model, sets.classes)
     size = spec.input
     preprocessing = PicturePreprocessing(size.width, size.height, size.grayscale, size.resize)

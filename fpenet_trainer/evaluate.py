@@ -8,9 +8,8 @@ from pathlib import Path
 
 from ..configs.fpenet.schema import FpenetEvaluateSpec
 from ..configs.stored_data import evaluated_data
-from ..datasets.sample import Rejection
+from ..datasets.faces import no_usable_face
 from ..datasets.sources import read_sets
-from ..errors import ConfigError
 from ..training import plots
 from ..training.console import print_tables
 from ..training.report import data_section, machine_facts, write_report
@@ -43,9 +42,7 @@ def evaluate(spec: FpenetEvaluateSpec) -> dict[str, float]:
     sets = read_sets(data, num_keypoints, list(source_points), predictor.preprocessing)
     results = predict_faces(predictor, getattr(sets, spec.split), spec.batch_size)
     if not results.samples:
-        raise ConfigError(
-            f"data.{spec.split} holds no labelled face that can be used: {_reasons(sets.rejections, results)}"
-        )
+        raise no_usable_face(spec.split, [*sets.rejections, *results.rejections])
     make_folder(folder)
     metrics = results.errors.summary()
     write_kpi_files(folder, results)
@@ -84,11 +81,6 @@ def _facts(spec: FpenetEvaluateSpec, predictor: Predictor, results: FaceResults,
         **machine_facts(str(predictor.device)),
         "Time": f"{clock(seconds)} h:mm:ss",
     }  # fmt: skip
-
-
-def _reasons(rejections: list[Rejection], results: FaceResults) -> str:
-    cases = [*rejections, *results.rejections]
-    return f"{len(cases)} were left out, the first: {cases[0]}" if cases else "its sources are empty"
 
 
 def _print(results: FaceResults, folder: Path) -> None:

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from ..configs.compose import to_plain
 from ..configs.fpenet.schema import FpenetTrainSpec
-from ..datasets.faces import FaceDataset, face_loader, margin_for
+from ..datasets.faces import FaceDataset, face_loader, margin_for, require_faces
 from ..datasets.preprocessing import Preprocessing
 from ..datasets.sample import FaceSample, Rejection
 from ..datasets.sources import FaceSets, read_sets
@@ -61,6 +61,7 @@ def prepare(spec: FpenetTrainSpec, processes: Processes) -> Job:
         )
     augment = _augment(spec, scheme, lines)
     sets = read_sets(spec.data, scheme.num_keypoints, list(spec.model.source_points), preprocessing)
+    require_faces(sets, preprocessing)
     train = FaceDataset(sets.train, preprocessing, augment, spec.seed, spec.data.cache)
     val = FaceDataset(sets.val, preprocessing, None, spec.seed, spec.data.cache) if _labelled(sets.val) else None
     run = _Run(spec, task, sets, train, val)

@@ -34,11 +34,11 @@ def refused(capsys, *arguments: str, code: int = 2) -> str:
     return err
 
 
-def truncate(folder: Path) -> Path:
+def truncate(folder: Path, name: str = "03") -> Path:
     """Cuts off a picture whose head can still be read."""
-    picture = folder / "03.jpg"
-    Image.open(folder / "03.png").save(picture)
-    (folder / "03.png").unlink()
+    picture = folder / f"{name}.jpg"
+    Image.open(folder / f"{name}.png").save(picture)
+    (folder / f"{name}.png").unlink()
     picture.write_bytes(picture.read_bytes()[:-1000])
     return picture
 
@@ -60,6 +60,24 @@ def test_truncated_picture_met_in_training(copy, tmp_path, capsys, workers):
     err = refused(capsys, *train_arguments(copy, tmp_path / "run", *without))
     assert str(picture) in err.splitlines()[-1]
     assert "Traceback" not in json_lines(tmp_path / "run" / "status.json")[-1]["message"]
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_no_picture_of_a_set_can_be_read(faces, copy, tmp_path, capsys, part):
+    """It is said before training, as `evaluate` says it; one picture that can be read is enough."""
+    bad = [truncate(copy, f"{number:02}") for number in range(24)]
+    source = f"data.{part}=[{{format: pts, path: {copy}}}]"
+    settings = (source, "train.epochs=1", "data.split.fraction=0")
+    err = refused(capsys, *train_arguments(faces, tmp_path / "run", *settings))
+    assert f"data.{part} holds no labelled face that can be used: 24 were left out, the first: {bad[0]}" in err
+    assert "file is truncated" in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+    if part != "train":
+        evaluation = ("evaluate", "model=zoo", f"split={part}", source, f"results_dir={tmp_path / 'evaluation'}")
+        assert refused(capsys, *evaluation) == err
+        bad[20].unlink()
+        shutil.copy(faces / "20.png", copy)
+        train(faces, tmp_path / "run", *settings)
 
 
 def test_label_with_a_word_for_a_number(copy, tmp_path, capsys):

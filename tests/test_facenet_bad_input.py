@@ -112,11 +112,11 @@ def test_labels_without_pictures(copy, narrow, tmp_path, capsys):
     assert f"left out: 1 x image missing, the first {copy / '03.txt'}" in out
 
 
-def truncate(folder: Path) -> Path:
+def truncate(folder: Path, name: str = "03") -> Path:
     """Cuts off a picture whose head can still be read."""
-    picture = folder / "03.jpg"
-    Image.open(folder / "03.png").save(picture)
-    (folder / "03.png").unlink()
+    picture = folder / f"{name}.jpg"
+    Image.open(folder / f"{name}.png").save(picture)
+    (folder / f"{name}.png").unlink()
     picture.write_bytes(picture.read_bytes()[:-1000])
     return picture
 
@@ -136,6 +136,20 @@ def test_truncated_picture_to_measure_on(pictures, copy, narrow, tmp_path, capsy
     folder = train(pictures, narrow, tmp_path / "run", *ONE, f"data.{part}=[{{format: kitti, path: {copy}}}]")
     name = {"val": "validation", "test": "test"}[part]
     assert json_lines(folder / "status.json")[-1]["kpi"][f"{name}/pictures"] == 15
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_no_picture_of_a_set_can_be_read(pictures, narrow, copy, tmp_path, capsys, part):
+    """It is said before training, as `evaluate` says it."""
+    bad = [truncate(copy, f"{number:02}") for number in range(16)]
+    source = f"data.{part}=[{{format: kitti, path: {copy}}}]"
+    err = refused(capsys, *train_arguments(pictures, narrow, tmp_path / "run", *ONE, source))
+    assert f"data.{part}: none of the 16 pictures can be read, the first: {bad[0]}" in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+    if part != "train":
+        evaluation = ("evaluate", f"model={narrow}", f"split={part}", source, f"results_dir={tmp_path / 'evaluation'}")
+        assert refused(capsys, *evaluation) == err
 
 
 @pytest.mark.parametrize("workers", [0, 1])
