@@ -48,6 +48,8 @@ FPENET = {
                      _imported("fpenet_trainer", "evaluate")),
     "infer": Verb("find the points of faces in pictures and video", "FpenetInferSpec",
                   _imported("fpenet_trainer", "infer")),
+    "export": Verb("make checked ONNX graphs and engines of a model", "FpenetExportSpec",
+                   _imported("fpenet_trainer", "export")),
 }  # fmt: skip
 FACENET = {
     "train": Verb("train a face detector", "FacenetTrainSpec", _imported("facenet_trainer", "train")),
@@ -55,6 +57,8 @@ FACENET = {
     "evaluate": Verb("measure a model on labelled pictures", "FacenetEvaluateSpec",
                      _imported("facenet_trainer", "evaluate")),
     "infer": Verb("find the faces in pictures and video", "FacenetInferSpec", _imported("facenet_trainer", "infer")),
+    "export": Verb("make checked ONNX graphs and engines of a model", "FacenetExportSpec",
+                   _imported("facenet_trainer", "export")),
 }  # fmt: skip
 ALIASES = {"inference": "infer"}  # TAO's names
 
@@ -175,7 +179,7 @@ def _doctor() -> int:
 
 
 OTHER_VERBS = {
-    "default-spec": "print a complete, commented spec: default-spec [train|prune|evaluate|infer]",
+    "default-spec": "print a complete, commented spec: default-spec [train|prune|evaluate|infer|export]",
     "doctor": "versions, devices, what is missing and how to get it",
     "completion": 'print a completion script: eval "$(fpenet completion)"',
 }

@@ -54,6 +54,17 @@ def evaluated_data(data: Data, split: str, trained_with: Mapping[str, Any]) -> D
     return data
 
 
+def exported_data(data: Data, split: str, trained_with: Mapping[str, Any]) -> Data:
+    """The data section that `export` measures a split of and calibrates on the training samples of, where there are
+    any. Raises ConfigError as `evaluated_data` does.
+    """
+    measured = evaluated_data(data, split, trained_with)
+    try:
+        return _with(measured, train=evaluated_data(data, "train", trained_with).train)
+    except ConfigError:
+        return measured
+
+
 def _with(data: Data, **changes: Any) -> Data:
     return replace(data, **changes)  # type: ignore[type-var]
 

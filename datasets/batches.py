@@ -120,7 +120,7 @@ def mix_seeds(seed: int, epoch: int, index: int) -> int:
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
-    # Both signals reach the whole group at times; the trainer finishes its step and ends its workers itself. It ends them
+    # Both signals reach the whole group at times; the trainer finishes its step and ends its workers itself. It does so
     # with SIGTERM, which therefore cannot be ignored; but to PyTorch a worker that it killed has failed, at whatever
     # line the trainer then is.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

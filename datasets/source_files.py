@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from ..errors import DataError
+from .image import IMAGE_SUFFIXES
 from .sample import Rejection
 
 Sample = TypeVar("Sample")
@@ -47,3 +49,16 @@ def draw(samples: list[Sample], count: int, seed: int) -> list[Sample]:
         return samples
     chosen = np.random.default_rng(seed % 2**64).permutation(len(samples))[:count]
     return [samples[index] for index in sorted(chosen)]
+
+
+def picture_files(folder: str, key: str, of: str = "pictures") -> list[Path]:
+    """The pictures in a folder and below it, sorted. Raises DataError, naming `key`, when there are none."""
+    path = Path(folder)
+    if not path.is_dir():
+        kind = "a file" if path.exists() else "missing"
+        near = "" if path.exists() else nearest_path(path)
+        raise DataError(f"{key}={folder} is {kind}; give a folder of {of}{near}")
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    if not files:
+        raise DataError(f"{key}={folder}: no picture ({', '.join(IMAGE_SUFFIXES)}) in this folder or below it")
+    return files

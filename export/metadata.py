@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 
+from ..configs.export_schema import ExportConfig
 from ..errors import ModelFileError
 from ..training.model_file import ModelMeta
 
@@ -56,6 +57,16 @@ class GraphInfo:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> GraphInfo:
         return cls(**values | {"input_shape": tuple(values["input_shape"])})
+
+
+def with_suffix(name: str, config: ExportConfig) -> str:
+    """A tensor's name with TensorFlow's output number behind it, or without, as the spec has it."""
+    base, colon, number = name.rpartition(":")
+    if config.io_names == "plain" or config.name_suffix == "auto":
+        return name
+    if config.name_suffix == "yes":
+        return name if colon else f"{name}:0"
+    return base if colon and number == "0" else name
 
 
 def source_of(path: Path) -> dict[str, str]:

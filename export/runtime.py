@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+import onnx
 import onnxruntime as ort
 import torch
 from torch import Tensor, nn
@@ -51,9 +52,10 @@ class TorchRuntime:
 
 
 class OnnxRuntime:
-    """An ONNX file by ONNX Runtime.
+    """An ONNX graph by ONNX Runtime.
 
     Args:
+        source: a file, or the graph itself.
         provider: one of ONNX Runtime's execution providers; empty: CUDA on a CUDA device, else the CPU.
         threads: of the CPU; 0: ONNX Runtime's own choice.
 
@@ -61,8 +63,11 @@ class OnnxRuntime:
         ModelFileError: the file is missing, damaged, not ours, or ONNX Runtime refuses it.
     """
 
-    def __init__(self, path: Path, device: torch.device, provider: str = "", threads: int = 0) -> None:
-        if not path.is_file():
+    def __init__(
+        self, source: Path | onnx.ModelProto, device: torch.device, provider: str = "", threads: int = 0
+    ) -> None:
+        path = source if isinstance(source, Path) else Path("graph.onnx")
+        if isinstance(source, Path) and not path.is_file():
             raise ModelFileError(f"there is no ONNX file {path}")
         provider = provider or ("CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider")
         if provider not in ort.get_available_providers():
@@ -74,7 +79,8 @@ class OnnxRuntime:
         options.log_severity_level = 3
         options.intra_op_num_threads = threads
         try:
-            self.session = ort.InferenceSession(str(path), options, providers=[provider])
+            content = str(path) if isinstance(source, Path) else source.SerializeToString()
+            self.session = ort.InferenceSession(content, options, providers=[provider])
         except Exception as error:  # ONNX Runtime's exceptions have no common class but this
             raise ModelFileError(f"{path}: ONNX Runtime cannot use it: {' '.join(str(error).split())[:300]}") from None
         self.meta, self.info = understood(dict(self.session.get_modelmeta().custom_metadata_map), path)

@@ -13,9 +13,8 @@ import numpy as np
 from ..configs.facenet.schema import ClusteringConfig, DataConfig, FacenetEvaluateSpec, IgnoreConfig, MetricsConfig
 from ..configs.stored_data import evaluated_data
 from ..datasets.detection_sources import DetectionSets, read_detection_sets
-from ..datasets.image import IMAGE_SUFFIXES
 from ..datasets.sample import DetectionSample
-from ..datasets.source_files import nearest_path
+from ..datasets.source_files import picture_files
 from ..errors import ConfigError, DataError
 from ..training import plots
 from ..training.console import print_tables
@@ -47,9 +46,10 @@ def evaluate(spec: FacenetEvaluateSpec) -> dict[str, float]:
     refuse_results(folder, METRICS, spec.overwrite)
     without_face = _faceless_samples(spec.faceless) if spec.faceless else []
     predictor = Predictor.load(spec.model, spec.device, spec.clustering, spec.input_size)
-    data = _data(spec, predictor)
+    stored = predictor.meta.config.get("data") or {}
+    data = with_mapping(evaluated_data(spec.data, spec.split, stored), spec.data, predictor)
     sets = read_detection_sets(data)
-    samples = _samples(spec.split, sets, predictor.classes)
+    samples = samples_of(spec.split, sets, predictor.classes)
     print(f"pictures: {len(samples)} with labels, {len(without_face)} without a face", flush=True)  # it takes a while
     found = _labelled(spec, data, predictor, samples)
     faceless = _faceless(spec, predictor, without_face) if without_face else None
@@ -67,14 +67,13 @@ def evaluate(spec: FacenetEvaluateSpec) -> dict[str, float]:
     return metrics
 
 
-def _data(spec: FacenetEvaluateSpec, predictor: Predictor) -> DataConfig:
-    """The data to measure on; a mapping of classes that the spec leaves alone is the model's own.
+def with_mapping(data: DataConfig, given: DataConfig, predictor: Predictor) -> DataConfig:
+    """The data to measure on; a mapping of classes that the spec, `given`, leaves alone is the model's own.
 
     Raises ConfigError when the mapping names a class that the model does not know.
     """
     stored = predictor.meta.config.get("data") or {}
-    data = evaluated_data(spec.data, spec.split, stored)
-    if spec.data.class_mapping == DataConfig().class_mapping and stored.get("class_mapping"):
+    if given.class_mapping == DataConfig().class_mapping and stored.get("class_mapping"):
         data = replace(data, class_mapping=dict(stored["class_mapping"]))
     unknown = [name for name in data.class_mapping.values() if name not in predictor.classes]
     if unknown:
@@ -85,7 +84,7 @@ def _data(spec: FacenetEvaluateSpec, predictor: Predictor) -> DataConfig:
     return data
 
 
-def _samples(split: str, sets: DetectionSets, classes: Sequence[str]) -> list[DetectionSample]:
+def samples_of(split: str, sets: DetectionSets, classes: Sequence[str]) -> list[DetectionSample]:
     """The pictures of the split, labels counted in the model's classes. Raises ConfigError when there are none."""
     samples: list[DetectionSample] = getattr(sets, split)
     if not samples:
@@ -99,17 +98,10 @@ def _samples(split: str, sets: DetectionSets, classes: Sequence[str]) -> list[De
 
 def _faceless_samples(folder: str) -> list[DetectionSample]:
     """The pictures in a folder and below it. Raises DataError when there are none."""
-    path = Path(folder)
-    if not path.is_dir():
-        kind = "a file" if path.exists() else "missing"
-        near = "" if path.exists() else nearest_path(path)
-        raise DataError(f"faceless={folder} is {kind}; give a folder of pictures without a face{near}")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-    if not files:
-        raise DataError(f"faceless={folder}: no picture ({', '.join(IMAGE_SUFFIXES)}) in this folder or below it")
+    files = picture_files(folder, "faceless", "pictures without a face")
     none = np.zeros((0, 4), np.float32)
     return [
-        DetectionSample(file, none, np.zeros(0, np.int64), none, name=file.relative_to(path).as_posix())
+        DetectionSample(file, none, np.zeros(0, np.int64), none, name=file.relative_to(folder).as_posix())
         for file in files
     ]
 

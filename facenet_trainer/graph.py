@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..export.metadata import GraphInfo, source_of
+from ..configs.facenet.schema import FacenetExportConfig
+from ..export.metadata import GraphInfo, source_of, with_suffix
 from ..training.complexity import count_parameters
 from ..training.model_file import ModelMeta
 from .network import GridBoxNet
@@ -43,18 +44,22 @@ class GridBoxGraph(nn.Module):
 
 
 def graph_info(
-    network: GridBoxNet, meta: ModelMeta, path: Path, io_names: str = "tao", decode: bool = False, opset: int = 17
+    network: GridBoxNet, meta: ModelMeta, path: Path, config: FacenetExportConfig | None = None
 ) -> GraphInfo:
     """How `GridBoxGraph` of a model file is laid out."""
+    config = config or FacenetExportConfig()
     a = network.architecture
-    name, outputs = NAMES[io_names]
+    name, outputs = NAMES[config.io_names]
+    if config.decode or config.nms:
+        outputs = DECODED
     return GraphInfo(
         precision="fp32",
-        io_names=io_names,
-        input=name,
+        io_names=config.io_names,
+        input=with_suffix(name, config),
         input_shape=(3, meta.preprocessing["height"], meta.preprocessing["width"]),
-        outputs=dict(DECODED if decode else outputs),
-        opset=opset,
+        outputs={role: with_suffix(tensor, config) for role, tensor in outputs.items()},
+        batch=config.batch,
+        opset=config.opset,
         parameters=count_parameters(network),
         decode={"stride": a.stride, "scale": a.bbox_scale, "offset": a.bbox_offset},
         source=source_of(path),

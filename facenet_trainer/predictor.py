@@ -60,7 +60,7 @@ class Predictor:
         meta = runtime.meta
         stored = PicturePreprocessing.from_dict(meta.preprocessing)
         wanted = PicturePreprocessing(**vars(changed(InputConfig(**stored.to_dict()), input_size or {}, "input")))
-        channels, height, width = runtime.info.input_shape
+        _, height, width = runtime.info.input_shape
         if Path(name).suffix in EXPORTED and (wanted.height, wanted.width) != (height, width):
             raise ConfigError(
                 f"input_size: {name} takes {width} x {height} pixels only; export the model again for another size"
@@ -94,7 +94,8 @@ class Predictor:
         output = self.runtime.run(scaled(images.to(self.device)))
         places = [place for _, place in inputs]
         if "detections" in output:
-            return _clustered(output["detections"].cpu().numpy(), places, sizes)
+            least = self.clustering.minimum_bounding_box_height
+            return _clustered(output["detections"].cpu().numpy(), places, sizes, least)
         boxes = output["boxes"] if "boxes" in output else decoded(self.architecture, output["bbox"])
         scores = output["scores"].flatten(2) if "boxes" in output else output["coverage"].flatten(2)
         return picture_detections(boxes, scores, self.classes, self.clustering, places, sizes)
@@ -150,10 +151,12 @@ def picture_detections(
 
 
 def _clustered(
-    detections: NDArray[np.float32], places: Sequence[Placement], sizes: Sequence[tuple[int, int]]
+    detections: NDArray[np.float32], places: Sequence[Placement], sizes: Sequence[tuple[int, int]], least: float
 ) -> list[PictureDetections]:
-    """Of a graph that ends in a non-maximum suppression: rows [M, 7] of picture, box, score and class."""
+    """Of a graph that ends in a non-maximum suppression: rows [M, 7] of picture, box, score and class; boxes that are
+    at least so high, pixels of the input."""
     results = []
+    detections = detections[detections[:, 4] - detections[:, 2] >= least]
     for i, (place, size) in enumerate(zip(places, sizes, strict=True)):
         rows = detections[detections[:, 0] == i]
         results.append(_on_picture(place.to_picture(rows[:, 1:5]), rows[:, 5], rows[:, 6].astype(np.intp), size))

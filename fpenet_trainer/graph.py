@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..export.metadata import GraphInfo, source_of
+from ..configs.fpenet.schema import FpenetExportConfig
+from ..export.metadata import GraphInfo, source_of, with_suffix
 from ..training.complexity import count_parameters
 from ..training.model_file import ModelMeta
 from .network import RecombinatorNet
@@ -50,25 +51,22 @@ def _names(io_names: str, num_keypoints: int) -> tuple[str, dict[str, str]]:
 
 
 def graph_info(
-    network: RecombinatorNet,
-    meta: ModelMeta,
-    path: Path,
-    io_names: str = "tao-v3",
-    heatmaps: bool = False,
-    opset: int = 17,
+    network: RecombinatorNet, meta: ModelMeta, path: Path, config: FpenetExportConfig | None = None
 ) -> GraphInfo:
     """How `FpenetGraph` of a model file is laid out."""
+    config = config or FpenetExportConfig()
     a = network.architecture
-    name, outputs = _names(io_names, a.num_keypoints)
-    there = {"points": True, "confidence": True, "heatmaps": heatmaps, "visibility": a.visibility_head}
+    name, outputs = _names(config.io_names, a.num_keypoints)
+    there = {"points": True, "confidence": True, "heatmaps": config.heatmaps, "visibility": a.visibility_head}
     size = meta.preprocessing["size"]
     return GraphInfo(
         precision="fp32",
-        io_names=io_names,
-        input=name,
+        io_names=config.io_names,
+        input=with_suffix(name, config),
         input_shape=(1, size, size),
-        outputs={role: tensor for role, tensor in outputs.items() if there[role]},
-        opset=opset,
+        outputs={role: with_suffix(tensor, config) for role, tensor in outputs.items() if there[role]},
+        batch=config.batch,
+        opset=config.opset,
         parameters=count_parameters(network),
         decode={"beta": a.beta},
         source=source_of(path),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import ConfigError
+from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
 from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
 
 
@@ -284,3 +285,44 @@ class FacenetInferSpec:
     max_frames: int = key(0, "video and camera: stop after so many frames; 0: at the end", low=0)
     batch_size: int = key(8, "pictures a forward pass", low=1, high=65536)
     device: str = key("auto", "auto: the GPU, else the CPU", choices=("auto", "cpu", "cuda"))
+
+
+@dataclass
+class FacenetExportConfig(ExportConfig):
+    """What is made of the model."""
+
+    decode: bool = key(False, "the graph gives boxes in pixels of the input and scores, not distances and coverage")
+    nms: bool = key(False, "and ends with a non-maximum suppression: rows of picture, box, score and class")
+
+
+@dataclass
+class FacenetGateConfig(GateConfig):
+    """The check that every form must pass."""
+
+    fp32_pixels: float = key(0.05, "largest mean difference of points or box edges", low=0.0)
+    fp16_pixels: float = key(0.5, "the same of fp16", low=0.0)
+    int8_pixels: float = key(4.0, "the same of int8 and int8_fp16", low=0.0)
+    fp32_kpi: float = key(0.1, "largest loss of the KPI, percentage points", low=0.0)
+    fp16_kpi: float = key(0.2, "the same of fp16", low=0.0)
+    int8_kpi: float = key(1.0, "the same of int8 and int8_fp16", low=0.0)
+
+
+@dataclass
+class FacenetExportSpec:
+    """`facenet export`."""
+
+    model: str = key("zoo", "model file (.safetensors), or 'zoo'")
+    results_dir: str = key("results/facenet_export", "folder for the graphs, engines, deployment files and report.html")
+    overwrite: bool = key(False, "write over results that stand there")
+    split: str = key("val", "which pictures of data the KPI is measured on", choices=("train", "val", "test"))
+    data: DataConfig = section(DataConfig)
+    clustering: dict[str, Any] = key({}, "keys of the model's clustering section to change, such as "
+                                         "clustering.coverage_threshold=0.3")  # fmt: skip
+    input_size: dict[str, Any] = key({}, "keys of the model's input section to change, such as input_size.height=416")
+    metrics: MetricsConfig = section(MetricsConfig)
+    export: FacenetExportConfig = section(FacenetExportConfig)
+    calibration: CalibrationConfig = section(CalibrationConfig)
+    quantize: QuantizeConfig = section(QuantizeConfig)
+    build: BuildConfig = section(BuildConfig)
+    gate: FacenetGateConfig = section(FacenetGateConfig)
+    batch_size: int = key(8, "pictures a forward pass of the check", low=1, high=65536)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import ConfigError
+from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
 from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
 
 
@@ -228,3 +229,27 @@ class FpenetInferSpec:
     max_frames: int = key(0, "video and camera: stop after so many frames; 0: at the end", low=0)
     batch_size: int = key(64, "faces a forward pass", low=1, high=65536)
     device: str = key("auto", "auto: the GPU, else the CPU", choices=("auto", "cpu", "cuda"))
+
+
+@dataclass
+class FpenetExportConfig(ExportConfig):
+    """What is made of the model."""
+
+    heatmaps: bool = key(False, "also give the maps [N, K, S, S] out, as some of TAO's exports do")
+
+
+@dataclass
+class FpenetExportSpec:
+    """`fpenet export`."""
+
+    model: str = key("zoo", "model file (.safetensors), or 'zoo'")
+    results_dir: str = key("results/fpenet_export", "folder for the graphs, engines, deployment files and report.html")
+    overwrite: bool = key(False, "write over results that stand there")
+    split: str = key("val", "which faces of data the KPI is measured on", choices=("train", "val", "test"))
+    data: DataConfig = section(DataConfig)
+    export: FpenetExportConfig = section(FpenetExportConfig)
+    calibration: CalibrationConfig = section(CalibrationConfig)
+    quantize: QuantizeConfig = section(QuantizeConfig)
+    build: BuildConfig = section(BuildConfig)
+    gate: GateConfig = section(GateConfig)
+    batch_size: int = key(64, "faces a forward pass of the check", low=1, high=65536)

@@ -1,0 +1,228 @@
+"""What the verb `export` does for either network: forms of the graph, engines, the gate, deployment files, a report."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..configs.export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
+from ..errors import ModelFileError
+from ..training.console import print_tables
+from ..training.model_file import TITLES, ModelMeta, write_atomic
+from ..training.report import Section, machine_facts, write_report
+from ..training.run_folder import RunFolder, clock, make_folder, refuse_results
+from .gate import Standard, Verdict, gate_table, judge, reference_verdict, refusal, reject, write_verdicts
+from .graph import export_graph
+from .metadata import GraphInfo
+from .precision import Quantized, half, quantized
+from .runtime import EXPORTED, open_runtime
+
+RESULT = "gate.json"
+
+
+class ExportSpec(Protocol):
+    """The keys that both `export` specs have."""
+
+    model: str
+    results_dir: str
+    overwrite: bool
+    calibration: CalibrationConfig
+    quantize: QuantizeConfig
+    build: BuildConfig
+
+    @property
+    def export(self) -> ExportConfig: ...
+
+    @property
+    def gate(self) -> GateConfig: ...
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The inputs that ranges are measured on.
+
+    Attributes:
+        batches: makes them anew, each [n, C, H, W] float32.
+        are: what they are, for the report.
+    """
+
+    batches: Callable[[], Iterator[NDArray]]
+    are: str
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """What is to be exported, and how it is judged.
+
+    Attributes:
+        network: "fpenet" or "facenet".
+        graph: the module that becomes the graph.
+        meta, info: what the files will say; `info` is that of fp32.
+        heads: layers that stay in float, with all that comes behind them.
+        tail: puts what is not PyTorch's at the end of a finished graph.
+        standard: what the forms are held against.
+        calibrate: gives the calibration inputs, or raises ConfigError saying why there are none.
+    """
+
+    network: str
+    graph: nn.Module
+    meta: ModelMeta
+    info: GraphInfo
+    heads: tuple[str, ...]
+    tail: Callable[[onnx.ModelProto], onnx.ModelProto]
+    standard: Standard
+    calibrate: Callable[[], Calibration]
+
+
+def run_export(spec: ExportSpec, prepare: Callable[[], ExportJob]) -> list[Verdict]:
+    """Writes the forms that the spec asks for to `results_dir`, and judges them.
+
+    Returns:
+        A verdict for the model itself and for each artefact.
+
+    Raises:
+        ConfigError: results stand in the way, or something in the spec will not do.
+        ModelFileError, DataError: the model file or the data cannot be used.
+        ExportError: an artefact cannot be made, or failed the gate; everything else is written all the same.
+    """
+    started = time.monotonic()
+    folder = Path(spec.results_dir)
+    refuse_results(folder, RESULT, spec.overwrite)
+    job = prepare()
+    make_folder(folder)
+    _clear(folder, job.network)
+    run = _Run(spec, job, folder)
+    run.forms()
+    deployed: list[Path] = []
+    run.finish(deployed, time.monotonic() - started)
+    error = refusal(run.verdicts, folder)
+    status = RunFolder(folder)
+    if error is not None:
+        status.log_status("FAILURE", str(error))
+        raise error
+    status.log_status("SUCCESS", run.closing())
+    return run.verdicts
+
+
+def refuse_exported(model: str, network: str) -> None:
+    """Raises ModelFileError when the model is an exported file, of which nothing can be made."""
+    if Path(model).suffix in EXPORTED:
+        raise ModelFileError(
+            f"model={model} has been exported already; give the model file that `{network} train` wrote (.safetensors)"
+        )
+
+
+def _clear(folder: Path, network: str) -> None:
+    """Removes an earlier export's graphs and engines: one that is not made again must not look as if it were."""
+    for path in folder.glob(f"{network}*"):
+        if any(f".{part}" in path.name for part in ("onnx", "engine")) and path.is_file():
+            path.unlink()
+
+
+class _Run:
+    """One export as it goes on.
+
+    Attributes:
+        passed: artefacts that were not rejected, by form.
+    """
+
+    def __init__(self, spec: ExportSpec, job: ExportJob, folder: Path) -> None:
+        self.spec, self.job, self.folder = spec, job, folder
+        self.passed: dict[str, Path] = {}
+        self.own = reference_verdict(job.standard)
+        self.verdicts: list[Verdict] = [self.own]
+        self.quantized: Quantized | None = None
+        channels = job.info.input_shape
+        self.graph = export_graph(job.graph, torch.rand(2, *channels), job.meta, job.info)
+
+    def forms(self) -> None:
+        """Each form in turn: its graph, its verdict, its engine."""
+        for precision in self.spec.export.precisions:
+            print(f"{precision} ...", flush=True)
+            path = self.folder / f"{self.job.network}{'' if precision == 'fp32' else f'_{precision}'}.onnx"
+            model = self.job.tail(self._graph(precision))
+            write_atomic(path, model.SerializeToString())
+            if self._judged(precision, path) and self.spec.export.engine != "none":
+                self._engine(precision, path)
+
+    def _graph(self, precision: str) -> onnx.ModelProto:
+        info = replace(self.job.info, precision=precision)
+        if precision == "fp32":
+            return self.graph
+        if precision == "fp16":
+            return half(self.graph, self.job.heads, self.job.meta, info)
+        if self.quantized is None:
+            self.quantized = quantized(self.graph, self.job, self.spec, self.own, self.folder)
+        return self.quantized.graph(half=precision == "int8_fp16", meta=self.job.meta, info=info)
+
+    def _judged(self, form: str, path: Path) -> bool:
+        """Whether an artefact passes; one that doesn't is moved aside."""
+        runtime = open_runtime(path, self.job.network, "cpu" if path.suffix == ".onnx" else "auto")
+        verdict = judge(form, path, runtime, self.job.standard, self.spec.gate, self.own)
+        if verdict.problems:
+            verdict.file = reject(path).name
+        else:
+            self.passed[form] = path
+        self.verdicts.append(verdict)
+        return not verdict.problems
+
+    def _engine(self, precision: str, onnx_path: Path) -> None:
+        from .engine import build_engine  # the libraries are extras
+        from .engine_options import engine_options
+
+        path = onnx_path.with_suffix(".engine")
+        form = f"{precision} engine"
+        info = replace(self.job.info, precision=precision)
+        build_engine(
+            onnx_path, path, engine_options(self.spec.export.engine, self.spec.build, info), self.job.meta, info
+        )
+        if not torch.cuda.is_available():
+            note = "not verified: it was built without a GPU and runs on one only; run `evaluate` with it there"
+            self.verdicts.append(Verdict(form, path.name, path.stat().st_size, note=note))
+            self.passed[form] = path
+            return
+        self._judged(form, path)
+
+    def finish(self, deployed: list[Path], seconds: float) -> None:
+        """The table on the screen and in the report, and gate.json."""
+        standard, folder = self.job.standard, self.folder
+        table = gate_table(self.verdicts, standard, platform.processor() or platform.machine())
+        about = {
+            "model": self.job.info.source,
+            "inputs": standard.inputs_are,
+            "kpi": standard.kpi_name,
+            "files": [path.relative_to(folder).as_posix() for path in deployed],
+        }
+        write_verdicts(folder / RESULT, self.verdicts, about)
+        facts = {
+            "Model": self.job.info.source.get("file", ""),
+            "Names": self.job.info.io_names + ": " + ", ".join([self.job.info.input, *self.job.info.outputs.values()]),
+            "Opset": str(self.job.info.opset),
+            **machine_facts("cpu"),
+            "Time": f"{clock(seconds)} h:mm:ss",
+        }
+        notes = [
+            f"{verdict.form}: {text}" for verdict in self.verdicts for text in [*verdict.problems, verdict.note] if text
+        ]
+        sections = [Section("Gate", [table, *notes])]
+        if self.quantized is not None:
+            sections.append(self.quantized.section())
+        if deployed:
+            sections.append(Section("Files", [", ".join(about["files"])]))
+        write_report(folder / "report.html", f"{TITLES[self.job.network]}, exported", facts, sections)
+        print_tables([table], [*notes, f"results: {folder}"])
+
+    def closing(self) -> str:
+        """What was done, and what nobody has checked."""
+        unverified = [verdict.file for verdict in self.verdicts if not verdict.verified]
+        text = f"{len(self.passed)} artefacts passed"
+        return text + (f"; NOT VERIFIED: {', '.join(unverified)}" if unverified else "")
