@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch import nn
 
 from facetrain.configs.facenet.schema import FacenetExportConfig
 from facetrain.configs.fpenet.schema import FpenetExportConfig
@@ -48,11 +49,12 @@ def grid_model(folder, classes=("face",), **architecture):
     torch.manual_seed(2)
     full = GridBoxArchitecture(num_layers=18, classes=classes, **architecture)
     network = GridBoxNet(replace(full, channels=dict.fromkeys(full.channels, 8)))
-    for name, value in network.named_buffers():
-        if name.endswith("running_mean"):
-            value.uniform_(-0.3, 0.1)
-        elif name.endswith("running_var"):
-            value.uniform_(0.05, 0.2)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean of what comes now
+    with torch.no_grad():
+        network.train()(torch.rand(2, 3, 416, 736))
+        network.output_bbox.bias += 1.5
     meta = ModelMeta(network.architecture.to_dict(), {"classes": list(classes)}, {"width": 736, "height": 416})
     path = folder / "grid.safetensors"
     save_model(path, network.state_dict(), meta)
@@ -177,9 +179,10 @@ def test_decoded_boxes_are_those_of_every_cell(folder):
     with torch.no_grad():
         output = network(images)
     assert output.bbox.std() > 0.01
-    left, top, right, bottom = 20 * output.bbox[1, :, 5, 7]  # row 5, column 7
+    left, top, right, bottom = (20 * output.bbox[1, :, 5, 7]).tolist()  # row 5, column 7
+    assert 0 < min(left, top, right, bottom)
     box = [16 * 7 + 0.25 - left, 16 * 5 + 0.25 - top, 16 * 7 + 0.25 + right, 16 * 5 + 0.25 + bottom]
-    assert found["boxes"][1, 0, 5 * 46 + 7].tolist() == pytest.approx([float(edge) for edge in box], abs=1e-3)
+    assert found["boxes"][1, 0, 5 * 46 + 7].tolist() == pytest.approx(box, abs=1e-3)
     assert found["scores"].shape == (2, 1, 26 * 46)
 
 
