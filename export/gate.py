@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..configs.export_schema import GateConfig
-from ..errors import ExportError
+from ..errors import ExportError, FacetrainError
 from ..training.model_file import write_atomic
 from ..training.report import Row, Table
 from ..training.timing import times_ms
@@ -110,20 +110,36 @@ def judge(form: str, path: Path, runtime: Runtime, standard: Standard, gate: Gat
         limit = getattr(gate, f"{limits}_{unit}")
         if not mean <= limit:  # NaN too
             verdict.problems.append(f"mean difference {mean:.4g} {unit}, allowed {limit:g} (gate.{limits}_{unit})")
-    if standard.kpi is not None and own.kpi is not None:
-        verdict.kpi = standard.kpi(runtime)
-        loss = (own.kpi - verdict.kpi) * (1 if standard.higher_is_better else -1)
-        limit = getattr(gate, f"{limits}_kpi")
-        if not loss <= limit:
-            verdict.problems.append(
-                f"{standard.kpi_name} {verdict.kpi:.3f}, the model's {own.kpi:.3f}: {loss:.3f} points lost, allowed "
-                f"{limit:g} (gate.{limits}_kpi)"
-            )
+    if own.kpi is not None:
+        verdict.problems += _kpi_problems(verdict, runtime, standard, own.kpi, f"{limits}_kpi", gate)
     times = times_ms([standard.reference.run, runtime.run], standard.inputs[:1])
     own.latency_ms, verdict.latency_ms = (statistics.median(taken) for taken in times)
     if verdict.problems and path.suffix == ".onnx":
         verdict.blamed = layers_to_blame(onnx.load(str(path)), runtime, standard)
     return verdict
+
+
+def _kpi_problems(
+    verdict: Verdict, runtime: Runtime, standard: Standard, own: float, key: str, gate: GateConfig
+) -> list[str]:
+    """Measures the KPI, and says what is wrong with it."""
+    assert standard.kpi is not None
+    try:
+        verdict.kpi = standard.kpi(runtime)
+    except FacetrainError as error:  # outputs that are not finite
+        return [f"its {standard.kpi_name} cannot be measured: {error}"]
+    loss = kpi_loss(own, verdict.kpi, standard)
+    if loss <= getattr(gate, key):
+        return []
+    return [
+        f"{standard.kpi_name} {verdict.kpi:.3f}, the model's {own:.3f}: {loss:.3f} points lost, allowed "
+        f"{getattr(gate, key):g} (gate.{key})"
+    ]
+
+
+def kpi_loss(own: float, other: float, standard: Standard) -> float:
+    """How much worse than the reference's, percentage points; below 0: better."""
+    return own - other if standard.higher_is_better else other - own
 
 
 def measured_differences(runtime: Runtime, standard: Standard) -> Differences:
