@@ -38,7 +38,7 @@ def imported(*arguments: str) -> tuple[int, set[str]]:
 def test_help(arguments):
     code, out, _ = fpenet(*arguments)
     assert code == 0
-    for verb in ("train", "evaluate", "infer", "default-spec", "doctor", "completion"):
+    for verb in ("train", "evaluate", "infer", "export", "default-spec", "doctor", "completion"):
         assert f"\n  {verb} " in out
     assert "Exit codes: 0 done, 1 failed, 2 usage" in out
 
@@ -76,7 +76,7 @@ def test_tao_names_of_verbs():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], "fpenet: there is no verb 'trian'; accepted: train, prune, evaluate, infer, default-spec"),
+        (["trian"], "fpenet: there is no verb 'trian'; accepted: train, prune, evaluate, infer, export"),
         (["train", "train.epoch=3"], "fpenet: unknown key 'train.epoch'; did you mean epochs?"),
         (["train", "--epochs=3"], "fpenet: there is no option --epochs=3; accepted: -e spec.yaml, -r folder, -m"),
         (["train", "epochs 3"], "is not key=value"),
@@ -167,7 +167,7 @@ def test_completion_in_bash(tmp_path):
     assert complete(script, "fpenet", "train", "seed=3", "data=pts") == ["data=pts", "data=pts_300w"]
     assert complete(script, "fpenet", "evaluate", "spl") == ["split="]
     assert complete(script, "fpenet", "evaluate", "augment=") == [""]
-    assert complete(script, "fpenet", "default-spec", "e") == ["evaluate"]
+    assert complete(script, "fpenet", "default-spec", "e") == ["evaluate", "export"]
 
 
 def test_module_wants_a_command():

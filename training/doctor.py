@@ -18,7 +18,6 @@ from .. import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORT_NAMES = {"hydra-core": "hydra", "opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml"}
-EXPORT_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 NOT_FOR_USERS = ("all", "dev")  # extras
 
 
@@ -72,7 +71,7 @@ def examine(root: Path = ROOT) -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """Every requirement of facetrain's own metadata, then what export needs."""
+    """Every requirement of facetrain's own metadata, then those of its extras."""
     try:
         requirements = [Requirement(line) for line in metadata.requires("facetrain") or []]
     except metadata.PackageNotFoundError:
@@ -88,9 +87,6 @@ def _packages() -> Iterator[Finding]:
         for requirement in requirements:
             if not _wanted(requirement) and _wanted(requirement, extra):
                 yield _package(requirement, "absent", f"pip install 'facetrain[{extra}]'")
-    for name in EXPORT_PACKAGES:
-        if name not in {requirement.name for requirement in requirements}:
-            yield _package(Requirement(name), "absent", f"pip install {name}")
 
 
 def _wanted(requirement: Requirement, extra: str = "") -> bool:
