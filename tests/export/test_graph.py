@@ -180,7 +180,7 @@ def test_decoded_boxes_are_those_of_every_cell(folder):
         output = network(images)
     assert output.bbox.std() > 0.01
     left, top, right, bottom = (20 * output.bbox[1, :, 5, 7]).tolist()  # row 5, column 7
-    assert 0 < min(left, top, right, bottom)
+    assert min(left, top, right, bottom) > 0
     box = [16 * 7 + 0.25 - left, 16 * 5 + 0.25 - top, 16 * 7 + 0.25 + right, 16 * 5 + 0.25 + bottom]
     assert found["boxes"][1, 0, 5 * 46 + 7].tolist() == pytest.approx(box, abs=1e-3)
     assert found["scores"].shape == (2, 1, 26 * 46)
