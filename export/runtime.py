@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -58,13 +59,19 @@ class OnnxRuntime:
         source: a file, or the graph itself.
         provider: one of ONNX Runtime's execution providers; empty: CUDA on a CUDA device, else the CPU.
         threads: of the CPU; 0: ONNX Runtime's own choice.
+        settings: of the provider.
 
     Raises:
         ModelFileError: the file is missing, damaged, not ours, or ONNX Runtime refuses it.
     """
 
     def __init__(
-        self, source: Path | onnx.ModelProto, device: torch.device, provider: str = "", threads: int = 0
+        self,
+        source: Path | onnx.ModelProto,
+        device: torch.device,
+        provider: str = "",
+        threads: int = 0,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         path = source if isinstance(source, Path) else Path("graph.onnx")
         if isinstance(source, Path) and not path.is_file():
@@ -78,11 +85,18 @@ class OnnxRuntime:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads
+        # Or its threads would turn for a while after each run, and slow whatever follows it.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             content = str(path) if isinstance(source, Path) else source.SerializeToString()
-            self.session = ort.InferenceSession(content, options, providers=[provider])
+            self.session = ort.InferenceSession(content, options, [provider], [dict(settings or {})])
         except Exception as error:  # ONNX Runtime's exceptions have no common class but this
             raise ModelFileError(f"{path}: ONNX Runtime cannot use it: {' '.join(str(error).split())[:300]}") from None
+        if provider not in self.session.get_providers():  # it has fallen back to the CPU, with a word on stderr at most
+            raise ModelFileError(
+                f"{path}: ONNX Runtime's {provider} does not start here: it needs a GPU, and the CUDA, cuDNN or "
+                "TensorRT libraries of the versions that it was built for"
+            )
         self.meta, self.info = understood(dict(self.session.get_modelmeta().custom_metadata_map), path)
         self.device = torch.device("cpu")  # where its tensors come from and go to
         self.backend = f"ONNX Runtime {ort.__version__} ({provider.removesuffix('ExecutionProvider')})"
@@ -122,9 +136,14 @@ def open_runtime(path: Path, network: str, device: str = "auto") -> Runtime:
         from .engine_runtime import EngineModel
 
         runtime = EngineModel(path, pick_device(device))
+    require_network(runtime, path, network)
+    return runtime
+
+
+def require_network(runtime: Runtime, path: Path, network: str) -> None:
+    """Raises ModelFileError when a file does not hold "fpenet" or "facenet", whichever is wanted."""
     held = runtime.meta.architecture.get("network")
     if held != network:
         raise ModelFileError(
             f"{path} holds a {held} model, not {TITLES[network]}: give a file that `{network} export` wrote"
         )
-    return runtime

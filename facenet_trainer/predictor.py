@@ -56,7 +56,17 @@ class Predictor:
             ModelFileError: the file cannot be used.
             ConfigError: a changed key is unknown or out of its range.
         """
-        runtime = _runtime(name, device)
+        return cls.of(_runtime(name, device), name, clustering, input_size)
+
+    @classmethod
+    def of(
+        cls,
+        runtime: Runtime,
+        name: str,
+        clustering: dict[str, Any] | None = None,
+        input_size: dict[str, Any] | None = None,
+    ) -> Predictor:
+        """Of the runtime of the file `name`; otherwise as `load`."""
         meta = runtime.meta
         stored = PicturePreprocessing.from_dict(meta.preprocessing)
         wanted = PicturePreprocessing(**vars(changed(InputConfig(**stored.to_dict()), input_size or {}, "input")))
@@ -92,7 +102,17 @@ class Predictor:
         images = torch.from_numpy(np.stack([image for image, _ in inputs]).transpose(0, 3, 1, 2))
         sizes = [(picture.shape[1], picture.shape[0]) for picture in pictures]
         output = self.runtime.run(scaled(images.to(self.device)))
-        places = [place for _, place in inputs]
+        return self.found(output, [place for _, place in inputs], sizes)
+
+    def found(
+        self, output: dict[str, torch.Tensor], places: Sequence[Placement], sizes: Sequence[tuple[int, int]]
+    ) -> list[PictureDetections]:
+        """What the runtime's output on N pictures means in each of them.
+
+        Args:
+            places: where each picture lies in the input.
+            sizes: width and height of each picture.
+        """
         if "detections" in output:
             least = self.clustering.minimum_bounding_box_height
             return _clustered(output["detections"].cpu().numpy(), places, sizes, least)
