@@ -70,6 +70,8 @@ class TrainConfig:
     precision: str = key("fp32", "arithmetic of the network; the soft-argmax is always fp32",
                          choices=("fp32", "bf16", "fp16"))  # fmt: skip
     device: str = key("auto", "auto: the GPU of this process, else the CPU", choices=("auto", "cpu", "cuda"))
+    qat: bool = key(False, "quantisation-aware training: numbers are rounded as INT8 will round them, from a trained "
+                           "model on; the model file keeps the ranges for the export")  # fmt: skip
     sync_bn: bool = key(False, "batch normalisation over all processes of a distributed run; on GPUs only")
     channels_last: bool = key(True, "memory layout of the convolutions; faster almost everywhere")
     resume: str = key("auto", "auto: go on with results_dir's unfinished run; never: begin anew",
@@ -83,6 +85,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         ordered(self, "train", ("min_learning_rate", "learning_rate"), ("soft_start", "annealing"))
+        if self.qat and self.sync_bn:
+            raise ConfigError("train.sync_bn=true: train.qat=true keeps batch normalisation's statistics, leave it out")
 
 
 @dataclass

@@ -17,6 +17,7 @@ from ..datasets.sample import DetectionSample
 from ..training.distributed import Processes
 from ..training.loop import Batch, Forward
 from ..training.model_file import ModelMeta
+from ..training.qat import plain, quantization
 from ..training.regularizer import regularization
 from ..training.trackers import Picture
 from .draw import draw_boxes
@@ -154,7 +155,7 @@ class FacenetTask:
 
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
         """The network's weights, with the statistics of its batch normalisation."""
-        return model.state_dict()
+        return plain(model).state_dict()
 
     def meta(self, metrics: dict[str, float]) -> ModelMeta:
         """What the model file says beside the weights."""
@@ -164,4 +165,5 @@ class FacenetTask:
             preprocessing=self.preprocessing.to_dict(),
             config=to_plain(self.spec),
             metrics=metrics,
+            quantization=quantization(self.model),
         )

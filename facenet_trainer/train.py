@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 from torch.utils.data import DataLoader
 
 from ..configs.facenet.schema import FacenetTrainSpec
@@ -16,9 +18,11 @@ from ..errors import ConfigError
 from ..training.command import Job, Outcome, left_out, run_training, training_facts
 from ..training.distributed import Processes
 from ..training.loop import Trainer, seed_everything
+from ..training.qat import FakeQuantized, QuantizedTensor, quantized_layers
 from .detection_report import write_training_report
 from .detection_results import predict_pictures, require_pictures
-from .predictor import Predictor
+from .network import GridBoxNet, prune_graph
+from .predictor import Predictor, scaled
 from .pretrained import start_network
 from .task import FacenetTask
 
@@ -49,6 +53,12 @@ def prepare(spec: FacenetTrainSpec, processes: Processes) -> Job:
             "data.train is empty: choose a data set, such as data=wider data.root=FOLDER, or data=scenes for drawn "
             "pictures"
         )
+    start = spec.model.pretrained
+    if spec.train.qat and (start in ("", "imagenet") or Path(start).suffix in (".pth", ".pt")):
+        raise ConfigError(
+            f"model.pretrained={start!r}: train.qat=true goes on from a trained detector; give "
+            "model.pretrained=FILE.safetensors, or zoo; without one, train with train.qat=false first"
+        )
     sets = read_detection_sets(spec.data)
     require_pictures(sets)
     network, lines = start_network(spec.model, sets.classes)
@@ -60,6 +70,8 @@ def prepare(spec: FacenetTrainSpec, processes: Processes) -> Job:
     val = PictureDataset(sets.val, preprocessing, None, spec.data.ignore, spec.seed, cache) if sets.val else None
     task = FacenetTask(network, preprocessing, spec, val.samples if val else [])
     run = _Run(spec, task, sets, train, val)
+    if spec.train.qat:
+        lines.append(_quantize(run, network, processes.device))
 
     def loader(dataset: PictureDataset, training: bool) -> DataLoader:
         return picture_loader(
@@ -81,6 +93,39 @@ def prepare(spec: FacenetTrainSpec, processes: Processes) -> Job:
         lines=[*lines, *_account(run)],
         finish=lambda trainer: _finish(run, trainer),
     )
+
+
+def _quantize(run: _Run, network: GridBoxNet, device: torch.device) -> str:
+    """Makes the task's network round as INT8 does, by ranges that every process finds for itself; says so."""
+    model = FakeQuantized(network, quantized_layers(prune_graph(network)), quantized_tensors(network)).to(device)
+    loader = picture_loader(
+        run.train,
+        run.spec.train.batch_size,
+        shuffle=True,
+        drop_last=False,
+        seed=run.spec.seed,
+        workers=0,
+        uniform=run.spec.data.sampling == "uniform",
+    )
+    model.calibrate(scaled(batch["image"].to(device)) for batch in loader)
+    run.task.model = model
+    return model.account()
+
+
+def quantized_tensors(network: GridBoxNet) -> list[QuantizedTensor]:
+    """What the convolutions take, and both terms of every addition, so that an engine can add within a convolution."""
+    tensors = [QuantizedTensor("conv1", ("conv1.input",))]
+    for block in network.architecture.sub_blocks():
+        name = block.name
+        takers = ("conv_1", "conv_shortcut") if block.projection else ("conv_1",)
+        tensors += [
+            QuantizedTensor(name, tuple(f"{name}.{conv}.input" for conv in takers)),  # a bare shortcut adds it, too
+            QuantizedTensor(f"{name}.conv_2", (f"{name}.conv_2.input",)),
+            QuantizedTensor(f"{name}.bn_2", (f"{name}.conv_2.output",), output=True),
+        ]
+        if block.projection:
+            tensors.append(QuantizedTensor(f"{name}.bn_shortcut", (f"{name}.conv_shortcut.output",), output=True))
+    return tensors
 
 
 def _account(run: _Run) -> list[str]:

@@ -15,6 +15,7 @@ from ..datasets.sample import PointState
 from ..training.distributed import Processes
 from ..training.loop import Batch, Forward
 from ..training.model_file import ModelMeta
+from ..training.qat import plain, quantization
 from ..training.regularizer import regularization
 from ..training.trackers import Picture
 from .elt import random_similarity, sample_generator, transform_images, transform_points
@@ -163,8 +164,9 @@ class FpenetTask:
 
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
         """The plain network's weights, batch normalisation folded in."""
-        assert isinstance(model, RecombinatorNet)
-        return folded_weights(model)
+        network = plain(model)
+        assert isinstance(network, RecombinatorNet)
+        return folded_weights(network)
 
     def meta(self, metrics: dict[str, float]) -> ModelMeta:
         """What the model file says beside the weights."""
@@ -174,6 +176,7 @@ class FpenetTask:
             preprocessing=self.preprocessing.to_dict(),
             config=self.config,
             metrics=metrics,
+            quantization=quantization(self.model),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch.utils.data import DataLoader
 
 from ..configs.compose import to_plain
@@ -18,10 +19,13 @@ from ..errors import ConfigError
 from ..training.command import Job, Outcome, left_out, run_training, training_facts
 from ..training.distributed import Processes
 from ..training.loop import Trainer, seed_everything
+from ..training.qat import FakeQuantized, QuantizedTensor, quantized_layers
 from .face_report import write_training_report
 from .face_results import predict_faces
+from .network import RecombinatorNet
 from .predictor import Predictor
 from .pretrained import start_network
+from .prune import prune_graph
 from .schemes import Scheme
 from .task import FpenetTask
 
@@ -45,6 +49,11 @@ class _Run:
 def prepare(spec: FpenetTrainSpec, processes: Processes) -> Job:
     """Reads the data and builds the network, its loaders and its task; writes nothing."""
     seed_everything(spec.seed)
+    if spec.train.qat and not spec.train.pretrained:
+        raise ConfigError(
+            "train.qat=true goes on from a trained network: give train.pretrained=FILE.safetensors, or zoo; without "
+            "one, train with train.qat=false first"
+        )
     network, scheme, lines = start_network(spec.model, spec.train.pretrained)
     preprocessing = Preprocessing(
         size=spec.model.input_size,
@@ -65,6 +74,8 @@ def prepare(spec: FpenetTrainSpec, processes: Processes) -> Job:
     train = FaceDataset(sets.train, preprocessing, augment, spec.seed, spec.data.cache)
     val = FaceDataset(sets.val, preprocessing, None, spec.seed, spec.data.cache) if _labelled(sets.val) else None
     run = _Run(spec, task, sets, train, val)
+    if spec.train.qat:
+        lines.append(_quantize(run, network, processes.device))
 
     def loader(dataset: FaceDataset, training: bool) -> DataLoader:
         return face_loader(
@@ -85,6 +96,18 @@ def prepare(spec: FpenetTrainSpec, processes: Processes) -> Job:
         lines=[*lines, *_account(run)],
         finish=lambda trainer: _finish(run, trainer),
     )
+
+
+def _quantize(run: _Run, network: RecombinatorNet, device: torch.device) -> str:
+    """Makes the task's network round as INT8 does, by ranges that every process finds for itself; says so."""
+    layers = quantized_layers(prune_graph(network))
+    model = FakeQuantized(network, layers, [QuantizedTensor(name, (f"{name}.input",)) for name in layers]).to(device)
+    loader = face_loader(
+        run.train, run.spec.train.batch_size, shuffle=True, drop_last=False, seed=run.spec.seed, workers=0
+    )
+    model.calibrate(batch["image"].float().to(device) for batch in loader)
+    run.task.model = model
+    return model.account()
 
 
 def _augment(spec: FpenetTrainSpec, scheme: Scheme, lines: list[str]) -> FaceAugment:

@@ -161,9 +161,11 @@ def left_out(rejections: Sequence[Rejection]) -> list[str]:
 
 def training_facts(trainer: Trainer, seed: int) -> dict[str, str]:
     """What every training report says at its head of how the model came about."""
+    qat = trainer.config.qat
     return {
         "epochs": f"{trainer.state.epoch} of {trainer.config.epochs}, {trainer.state.step} steps",
         "precision": trainer.config.precision,
+        **({"quantisation": "learnt with INT8 rounding, as the curves show; figures of float weights"} if qat else {}),
         "seed": str(seed),
         "training time": clock(trainer.state.seconds),
         **machine_facts(str(trainer.processes.device)),

@@ -34,6 +34,8 @@ class ModelMeta:
         config: the resolved training spec.
         metrics: what the weights reached, by metric name.
         versions: of facetrain and what it stood on.
+        quantization: of a network that was trained for INT8: {"method": "qat", "ranges": {tensor: largest absolute
+            value}}, see `training.qat`; empty for all others.
     """
 
     architecture: dict[str, Any]
@@ -42,6 +44,7 @@ class ModelMeta:
     config: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: {"facetrain": __version__, "torch": torch.__version__})
+    quantization: dict[str, Any] = field(default_factory=dict)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
