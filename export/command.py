@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..configs.export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
-from ..errors import ModelFileError
+from ..errors import FacetrainError, ModelFileError
 from ..training.console import print_tables
 from ..training.model_file import TITLES, ModelMeta, write_atomic
 from ..training.report import Section, machine_facts, write_report
 from ..training.run_folder import RunFolder, clock, make_folder, refuse_results
 from .gate import Standard, Verdict, gate_table, judge, reference_verdict, refusal, reject, write_verdicts
 from .graph import export_graph
-from .metadata import GraphInfo
+from .metadata import GraphInfo, entries_of, read_onnx, understood
 from .precision import Quantized, half, quantized
-from .runtime import EXPORTED, open_runtime
+from .runtime import EXPORTED, Runtime, open_runtime
 
 RESULT = "gate.json"
 
@@ -110,6 +110,7 @@ def run_export(spec: ExportSpec, prepare: Callable[[], ExportJob]) -> list[Verdi
         status.log_status("FAILURE", str(error))
         raise error
     status.log_status("SUCCESS", run.closing())
+    print(run.closing())
     return run.verdicts
 
 
@@ -151,7 +152,8 @@ class _Run:
             path = self.folder / f"{self.job.network}{'' if precision == 'fp32' else f'_{precision}'}.onnx"
             model = self.job.tail(self._graph(precision))
             write_atomic(path, model.SerializeToString())
-            if self._judged(precision, path) and self.spec.export.engine != "none":
+            verdict = self._judged(precision, path, open_runtime(path, self.job.network, "cpu"))
+            if not verdict.problems and self.spec.export.engine != "none":
                 self._engine(precision, path)
 
     def _graph(self, precision: str) -> onnx.ModelProto:
@@ -164,33 +166,34 @@ class _Run:
             self.quantized = quantized(self.graph, self.job, self.spec, self.own, self.folder)
         return self.quantized.graph(half=precision == "int8_fp16", meta=self.job.meta, info=info)
 
-    def _judged(self, form: str, path: Path) -> bool:
-        """Whether an artefact passes; one that doesn't is moved aside."""
-        runtime = open_runtime(path, self.job.network, "cpu" if path.suffix == ".onnx" else "auto")
+    def _judged(self, form: str, path: Path, runtime: Runtime) -> Verdict:
+        """The verdict on an artefact; one that is rejected is moved aside."""
         verdict = judge(form, path, runtime, self.job.standard, self.spec.gate, self.own)
         if verdict.problems:
             verdict.file = reject(path).name
         else:
             self.passed[form] = path
         self.verdicts.append(verdict)
-        return not verdict.problems
+        return verdict
 
     def _engine(self, precision: str, onnx_path: Path) -> None:
-        from .engine import build_engine  # the libraries are extras
+        """Builds an engine, and judges it where it runs."""
+        from .engine import build_engine  # its library is an extra
         from .engine_options import engine_options
+        from .engine_sidecar import read_sidecar, write_sidecar
 
-        path = onnx_path.with_suffix(".engine")
-        form = f"{precision} engine"
-        info = replace(self.job.info, precision=precision)
-        build_engine(
-            onnx_path, path, engine_options(self.spec.export.engine, self.spec.build, info), self.job.meta, info
-        )
-        if not torch.cuda.is_available():
-            note = "not verified: it was built without a GPU and runs on one only; run `evaluate` with it there"
-            self.verdicts.append(Verdict(form, path.name, path.stat().st_size, note=note))
+        form, path = f"{precision} engine", onnx_path.with_suffix(".engine")
+        meta, info = understood(entries_of(read_onnx(onnx_path)), onnx_path)
+        build_engine(onnx_path, path, engine_options(self.spec.export.engine, self.spec.build, info), meta, info)
+        try:
+            runtime = open_runtime(path, self.job.network)
+        except FacetrainError as error:
+            self.verdicts.append(Verdict(form, path.name, path.stat().st_size, note=f"not verified: {error}"))
             self.passed[form] = path
             return
-        self._judged(form, path)
+        verdict = self._judged(form, path, runtime)
+        if verdict.verified and not verdict.problems:
+            write_sidecar(path, replace(read_sidecar(path), verified=True, note="", gate=asdict(verdict)))
 
     def finish(self, deployed: list[Path], seconds: float) -> None:
         """The table on the screen and in the report, and gate.json."""
@@ -224,5 +227,5 @@ class _Run:
     def closing(self) -> str:
         """What was done, and what nobody has checked."""
         unverified = [verdict.file for verdict in self.verdicts if not verdict.verified]
-        text = f"{len(self.passed)} artefacts passed"
+        text = f"{len(self.passed) - len(unverified)} artefacts passed"
         return text + (f"; NOT VERIFIED: {', '.join(unverified)}" if unverified else "")
