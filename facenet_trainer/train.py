@@ -113,18 +113,20 @@ def _quantize(run: _Run, network: GridBoxNet, device: torch.device) -> str:
 
 
 def quantized_tensors(network: GridBoxNet) -> list[QuantizedTensor]:
-    """What the convolutions take, and both terms of every addition, so that an engine can add within a convolution."""
-    tensors = [QuantizedTensor("conv1", ("conv1.input",))]
+    """What the convolutions take, and of every addition the term that the export rounds: not the one whose convolution
+    adds the other (`export.placement`), which is the shortcut's where it has one."""
+    tensors = [QuantizedTensor(("conv1",), ("conv1.input",))]
     for block in network.architecture.sub_blocks():
         name = block.name
         takers = ("conv_1", "conv_shortcut") if block.projection else ("conv_1",)
         tensors += [
-            QuantizedTensor(name, tuple(f"{name}.{conv}.input" for conv in takers)),  # a bare shortcut adds it, too
-            QuantizedTensor(f"{name}.conv_2", (f"{name}.conv_2.input",)),
-            QuantizedTensor(f"{name}.bn_2", (f"{name}.conv_2.output",), output=True),
+            QuantizedTensor((name,), tuple(f"{name}.{conv}.input" for conv in takers)),  # a bare shortcut adds it, too
+            QuantizedTensor((f"{name}.conv_2",), (f"{name}.conv_2.input",)),
+            QuantizedTensor((f"{name}.bn_2",), (f"{name}.conv_2.output",), output=True, rounded=block.projection),
         ]
         if block.projection:
-            tensors.append(QuantizedTensor(f"{name}.bn_shortcut", (f"{name}.conv_shortcut.output",), output=True))
+            shortcut = (f"{name}.conv_shortcut.output",)
+            tensors.append(QuantizedTensor((f"{name}.bn_shortcut",), shortcut, output=True, rounded=False))
     return tensors
 
 

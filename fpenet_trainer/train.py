@@ -19,6 +19,7 @@ from ..errors import ConfigError
 from ..training.command import Job, Outcome, left_out, run_training, training_facts
 from ..training.distributed import Processes
 from ..training.loop import Trainer, seed_everything
+from ..training.pruning import Layer
 from ..training.qat import FakeQuantized, QuantizedTensor, quantized_layers
 from .face_report import write_training_report
 from .face_results import predict_faces
@@ -100,14 +101,23 @@ def prepare(spec: FpenetTrainSpec, processes: Processes) -> Job:
 
 def _quantize(run: _Run, network: RecombinatorNet, device: torch.device) -> str:
     """Makes the task's network round as INT8 does, by ranges that every process finds for itself; says so."""
-    layers = quantized_layers(prune_graph(network))
-    model = FakeQuantized(network, layers, [QuantizedTensor(name, (f"{name}.input",)) for name in layers]).to(device)
+    model = FakeQuantized(network, quantized_layers(prune_graph(network)), quantized_tensors(network)).to(device)
     loader = face_loader(
         run.train, run.spec.train.batch_size, shuffle=True, drop_last=False, seed=run.spec.seed, workers=0
     )
     model.calibrate(batch["image"].float().to(device) for batch in loader)
     run.task.model = model
     return model.account()
+
+
+def quantized_tensors(network: RecombinatorNet) -> list[QuantizedTensor]:
+    """What the convolutions take. A stage's features go on to the next stage and, joined with others, into the decoder:
+    both have one scale, since the export rounds the features once."""
+    takers: dict[tuple[str, ...], list[str]] = {}  # by what they take; of what is joined the last are the features
+    for layer in prune_graph(network):
+        if isinstance(layer, Layer) and not layer.output:
+            takers.setdefault(layer.inputs[-1:], []).append(layer.module)
+    return [QuantizedTensor(tuple(names), tuple(f"{name}.input" for name in names)) for names in takers.values()]
 
 
 def _augment(spec: FpenetTrainSpec, scheme: Scheme, lines: list[str]) -> FaceAugment:

@@ -71,7 +71,7 @@ def test_fpenets_file_has_plain_weights_and_the_ranges(faces, trained, tmp_path,
     start, run = trained / "last.safetensors", tmp_path / "run"
     arguments = fpenet_arguments(faces, start, run)
     assert fpenet(*arguments) == 0
-    assert "quantisation-aware: 19 convolutions and 19 tensors are rounded to INT8" in capsys.readouterr().out
+    assert "quantisation-aware: 19 convolutions round their inputs and kernels to INT8" in capsys.readouterr().out
     best, last = run / "best.safetensors", run / "last.safetensors"
     assert weights(best).keys() == weights(start).keys()
     assert 1e-4 < furthest(weights(last), weights(start)) < 0.1

@@ -31,17 +31,19 @@ SMALLEST_RANGE = 1e-6  # of a tensor that was 0 throughout
 
 @dataclass(frozen=True)
 class QuantizedTensor:
-    """A tensor that is rounded.
+    """A tensor that is rounded, or several that have one scale.
 
     Attributes:
-        module: which takes it as its input, or gives it.
+        modules: which take it as their input, or give it.
         names: what the model file calls its range, such as "encoder.1.0.input" or "block_1a.conv_2.output".
-        output: the module gives it.
+        output: the modules give it.
+        rounded: False only finds its range, for an export that rounds it because it leaves another layer in float.
     """
 
-    module: str
+    modules: tuple[str, ...]
     names: tuple[str, ...]
     output: bool = False
+    rounded: bool = True
 
 
 def quantized_layers(graph: Sequence[Node]) -> list[str]:
@@ -66,13 +68,14 @@ class FakeQuantized(nn.Module):
         self.layers, self.tensors = tuple(layers), tuple(tensors)
         self.ranges: Tensor
         self.register_buffer("ranges", torch.full((len(tensors),), SMALLEST_RANGE))
-        self._seen: list[list[Tensor]] | None = None  # by tensor, largest absolute values of samples; in calibration
+        # In calibration, by tensor and module, the largest absolute values of samples.
+        self._seen: list[dict[nn.Module, list[Tensor]]] | None = None
         for i, tensor in enumerate(tensors):
-            module = network.get_submodule(tensor.module)
-            if tensor.output:
-                module.register_forward_hook(partial(self._output, i))
-            else:
-                module.register_forward_pre_hook(partial(self._input, i))
+            for module in map(network.get_submodule, tensor.modules):
+                if tensor.output:
+                    module.register_forward_hook(partial(self._output, i))
+                else:
+                    module.register_forward_pre_hook(partial(self._input, i))
 
     def forward(self, images: Tensor) -> Any:
         kernels = {f"{name}.weight": self._kernel(name) for name in self.layers}
@@ -89,22 +92,23 @@ class FakeQuantized(nn.Module):
 
         They do not depend on how the inputs are divided into batches.
         """
-        self._seen = [[] for _ in self.tensors]
+        self._seen = [{} for _ in self.tensors]
         count = 0
         for images in batches:
             self.network(images)
             count += len(images)
             if count >= CALIBRATION_SAMPLES:
                 break
-        largest = torch.stack([torch.cat(parts)[:CALIBRATION_SAMPLES].float() for parts in self._seen])
-        self.ranges = largest.quantile(CALIBRATION_QUANTILE, dim=1).clamp(min=SMALLEST_RANGE)
+        largest = [torch.stack([torch.cat(parts) for parts in seen.values()]).amax(dim=0) for seen in self._seen]
+        samples = torch.stack(largest)[:, :CALIBRATION_SAMPLES].float()
+        self.ranges = samples.quantile(CALIBRATION_QUANTILE, dim=1).clamp(min=SMALLEST_RANGE)
         self._seen = None
 
     def account(self) -> str:
         """What is rounded, for the user."""
         return (
-            f"quantisation-aware: {len(self.layers)} convolutions and {len(self.tensors)} tensors are rounded to INT8; "
-            "validation and the choice of the best model are, too"
+            f"quantisation-aware: {len(self.layers)} convolutions round their inputs and kernels to INT8, in "
+            "validation and for the choice of the best model too"
         )
 
     def described(self) -> dict[str, Any]:
@@ -113,14 +117,15 @@ class FakeQuantized(nn.Module):
         return {"method": "qat", "ranges": {name: value for tensor, value in named for name in tensor.names}}
 
     def _input(self, i: int, module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        return (self._rounded(i, inputs[0]),)
+        return (self._rounded(i, module, inputs[0]),)
 
     def _output(self, i: int, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        return self._rounded(i, output)
+        return self._rounded(i, module, output)
 
-    def _rounded(self, i: int, x: Tensor) -> Tensor:
+    def _rounded(self, i: int, module: nn.Module, x: Tensor) -> Tensor:
         if self._seen is not None:
-            self._seen[i].append(x.abs().flatten(1).amax(dim=1))
+            self._seen[i].setdefault(module, []).append(x.abs().flatten(1).amax(dim=1))
+        if self._seen is not None or not self.tensors[i].rounded:
             return x
         zero = torch.zeros((), dtype=torch.int32, device=x.device)
         return torch.fake_quantize_per_tensor_affine(x, self.ranges[i] / 127, zero, -128, 127)

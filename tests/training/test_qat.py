@@ -13,9 +13,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from facetrain.facenet_trainer.network import GridBoxArchitecture, GridBoxNet
 from facetrain.facenet_trainer.network import prune_graph as facenet_graph
-from facetrain.facenet_trainer.train import quantized_tensors
+from facetrain.facenet_trainer.train import quantized_tensors as facenet_tensors
 from facetrain.fpenet_trainer.network import Architecture, RecombinatorNet
 from facetrain.fpenet_trainer.prune import prune_graph as fpenet_graph
+from facetrain.fpenet_trainer.train import quantized_tensors as fpenet_tensors
 from facetrain.training.qat import FakeQuantized, QuantizedTensor, plain, quantization, quantized_layers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -36,7 +37,7 @@ def float_network() -> nn.Sequential:
 def small() -> FakeQuantized:
     """The same; all but the head is rounded."""
     layers = ["0", "2"]
-    return FakeQuantized(float_network(), layers, [QuantizedTensor(name, (f"{name}.input",)) for name in layers])
+    return FakeQuantized(float_network(), layers, [QuantizedTensor((name,), (f"{name}.input",)) for name in layers])
 
 
 def images(count: int = 4) -> torch.Tensor:
@@ -49,8 +50,7 @@ def fpenet(variant: str = "release", **architecture) -> FakeQuantized:
     network = RecombinatorNet(
         Architecture(variant=variant, num_keypoints=5, upsampling=upsampling, width=8, **architecture)
     )
-    layers = quantized_layers(fpenet_graph(network))
-    return FakeQuantized(network, layers, [QuantizedTensor(name, (f"{name}.input",)) for name in layers])
+    return FakeQuantized(network, quantized_layers(fpenet_graph(network)), fpenet_tensors(network))
 
 
 def facenet(all_projections: bool) -> FakeQuantized:
@@ -66,7 +66,7 @@ def facenet(all_projections: bool) -> FakeQuantized:
             nn.init.uniform_(module.weight, 0.5, 2)
             nn.init.normal_(module.bias, std=0.1)
             module.weight.data[3] *= -1
-    return FakeQuantized(network, quantized_layers(facenet_graph(network)), quantized_tensors(network))
+    return FakeQuantized(network, quantized_layers(facenet_graph(network)), facenet_tensors(network))
 
 
 def session(model: FakeQuantized) -> ort.InferenceSession:
@@ -167,10 +167,10 @@ def test_facenet_equals_the_folded_network_rounded(all_projections):
         name = block.name
         x, _ = seen[name]
         inner = conv(x, f"{name}.conv_1", f"{name}.bn_1").relu()
-        own = rounded(conv(inner, f"{name}.conv_2", f"{name}.bn_2"), ranges[f"{name}.conv_2.output"])
+        own = conv(inner, f"{name}.conv_2", f"{name}.bn_2")
         if block.projection:
+            own = rounded(own, ranges[f"{name}.conv_2.output"])
             shortcut = conv(x, f"{name}.conv_shortcut", f"{name}.bn_shortcut")
-            shortcut = rounded(shortcut, ranges[f"{name}.conv_shortcut.output"])
         else:
             shortcut = rounded(x, ranges[f"{name}.conv_1.input"])
         expected[name] = (own + shortcut).relu()
@@ -189,7 +189,10 @@ def test_fpenet_rounds_all_but_the_head(variant):
     convolutions = [name for name, m in model.network.named_modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
     assert sorted(model.layers) == sorted(set(convolutions) - {"keypoints"})
     ranges = quantization(model)["ranges"]
-    assert list(ranges) == [f"{name}.input" for name in model.layers]
+    assert sorted(ranges) == sorted(f"{name}.input" for name in model.layers)
+    for skip, join in (("encoder.1", "decoder.3.0"), ("encoder.3", "decoder.1.0"), ("trunk.0", "decoder.0.0")):
+        assert ranges[f"{skip}.0.input"] == ranges[f"{join}.0.input"]  # the exporter rounds a stage's features once
+    assert len(set(ranges.values())) == len(ranges) - 4
     assert ranges["encoder.0.0.input"] == pytest.approx(faces.flatten(1).amax(1).quantile(0.99).item() / 256)
     training = model.train()(faces)
     assert torch.equal(training.points, model.eval()(faces).points)
