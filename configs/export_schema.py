@@ -46,7 +46,9 @@ class BuildConfig:
     opt_batch: int = key(1, "batch that it is tuned for", low=1, high=65536)
     max_batch: int = key(16, "largest batch of the profile", low=1, high=65536)
     workspace_mib: int = key(0, "scratch memory while building, MiB; 0: the library's default", low=0)
-    timing_cache: str = key("", "file that measured kernels are kept in, for the next build; empty: none")
+    timing_cache: str = key("", "tensorrt: file that measured kernels are kept in, for the next build; empty: none")
+    compute_capabilities: list[str] = key([], "tensorrt_rtx: GPUs to build for, such as ['7.5']; empty: Ampere and "
+                                              "later")  # fmt: skip
     version_compatible: bool = key(False, "tensorrt: runs under later versions too")
     hardware_compatible: bool = key(False, "tensorrt: runs on other GPUs from Ampere on too")
 
@@ -66,6 +68,7 @@ class CalibrationConfig:
                                  "or at a percentile",
                       choices=("minmax", "entropy", "percentile"))  # fmt: skip
     percentile: float = key(99.99, "percentile of the absolute values", low=90.0, high=100.0)
+    cache: bool = key(True, "write the ranges as a calibration cache of TensorRT 8 to 10 as well")
     ranges: str = key("auto", "auto: those that quantisation-aware training left in the model file, else measured",
                       choices=("auto", "measured"))  # fmt: skip
 

@@ -20,10 +20,16 @@ from ..training.console import print_tables
 from ..training.model_file import TITLES, ModelMeta, write_atomic
 from ..training.report import Section, machine_facts, write_report
 from ..training.run_folder import RunFolder, clock, make_folder, refuse_results
+from .calibration_cache import write_cache
+from .engine import build_engine, require_builder
+from .engine_options import engine_options
+from .engine_sidecar import read_sidecar, write_sidecar
 from .gate import Standard, Verdict, gate_table, judge, reference_verdict, refusal, reject, write_verdicts
-from .graph import export_graph
+from .graph import describe, export_graph
+from .half import to_half
 from .metadata import GraphInfo, entries_of, read_onnx, understood
-from .precision import Quantized, half, quantized
+from .precision import Quantized, quantized
+from .quantize import quantize
 from .runtime import EXPORTED, Runtime, open_runtime
 
 RESULT = "gate.json"
@@ -97,6 +103,8 @@ def run_export(spec: ExportSpec, prepare: Callable[[], ExportJob]) -> list[Verdi
     started = time.monotonic()
     folder = Path(spec.results_dir)
     refuse_results(folder, RESULT, spec.overwrite)
+    if spec.export.engine != "none":
+        require_builder(spec.export.engine)  # before anything is measured
     job = prepare()
     make_folder(folder)
     _clear(folder, job.network)
@@ -157,14 +165,20 @@ class _Run:
                 self._engine(precision, path)
 
     def _graph(self, precision: str) -> onnx.ModelProto:
-        info = replace(self.job.info, precision=precision)
+        """The graph without its tail, and its metadata in."""
         if precision == "fp32":
             return self.graph
         if precision == "fp16":
-            return half(self.graph, self.job.heads, self.job.meta, info)
-        if self.quantized is None:
-            self.quantized = quantized(self.graph, self.job, self.spec, self.own, self.folder)
-        return self.quantized.graph(half=precision == "int8_fp16", meta=self.job.meta, info=info)
+            model = to_half(self.graph, self.job.heads)
+        else:
+            if self.quantized is None:
+                self.quantized = quantized(self.graph, self.job, self.spec, self.own)
+                if self.spec.calibration.cache:
+                    write_cache(self.folder / f"{self.job.network}_calibration.txt", self.quantized.ranges)
+            half = precision == "int8_fp16"
+            model = quantize(self.graph, self.quantized.ranges, self.job.heads, self.quantized.excluded, half)
+        describe(model, self.job.meta, replace(self.job.info, precision=precision))
+        return model
 
     def _judged(self, form: str, path: Path, runtime: Runtime) -> Verdict:
         """The verdict on an artefact; one that is rejected is moved aside."""
@@ -178,10 +192,6 @@ class _Run:
 
     def _engine(self, precision: str, onnx_path: Path) -> None:
         """Builds an engine, and judges it where it runs."""
-        from .engine import build_engine  # its library is an extra
-        from .engine_options import engine_options
-        from .engine_sidecar import read_sidecar, write_sidecar
-
         form, path = f"{precision} engine", onnx_path.with_suffix(".engine")
         meta, info = understood(entries_of(read_onnx(onnx_path)), onnx_path)
         build_engine(onnx_path, path, engine_options(self.spec.export.engine, self.spec.build, info), meta, info)

@@ -93,4 +93,5 @@ def engine_options(flavour: str, build: BuildConfig, info: GraphInfo) -> EngineO
         timing_cache=Path(build.timing_cache) if build.timing_cache else None,
         version_compatible=build.version_compatible,
         hardware_compatible=build.hardware_compatible,
+        compute_capabilities=tuple(build.compute_capabilities),
     )
