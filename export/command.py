@@ -198,7 +198,8 @@ class _Run:
         try:
             runtime = open_runtime(path, self.job.network)
         except FacetrainError as error:
-            self.verdicts.append(Verdict(form, path.name, path.stat().st_size, note=f"not verified: {error}"))
+            reason = str(error).removeprefix(f"{path}: ")
+            self.verdicts.append(Verdict(form, path.name, path.stat().st_size, note=f"not verified: {reason}"))
             self.passed[form] = path
             return
         verdict = self._judged(form, path, runtime)
@@ -223,9 +224,9 @@ class _Run:
             **machine_facts("cpu"),
             "Time": f"{clock(seconds)} h:mm:ss",
         }
-        notes = [
-            f"{verdict.form}: {text}" for verdict in self.verdicts for text in [*verdict.problems, verdict.note] if text
-        ]
+        notes = [f"{verdict.form}: {problem}" for verdict in self.verdicts for problem in verdict.problems]
+        for note in dict.fromkeys(verdict.note for verdict in self.verdicts if verdict.note):
+            notes.append(f"{', '.join(verdict.form for verdict in self.verdicts if verdict.note == note)}: {note}")
         sections = [Section("Gate", [table, *notes])]
         if self.quantized is not None:
             sections.append(self.quantized.section())

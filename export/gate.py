@@ -7,6 +7,7 @@ import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from .runtime import Runtime
 
 REJECTED = ".rejected"
 BLAMED = 3  # layers that are named
+PART = 8  # inputs that outputs are compared on at a time
 Differences = Mapping[str, NDArray[np.float32]]  # "pixels" and "probability" -> absolute differences, any shape
 
 
@@ -54,6 +56,11 @@ class Standard:
     higher_is_better: bool
     network: nn.Module
     modules: Mapping[str, str]
+
+    @cached_property
+    def expected(self) -> list[dict[str, Tensor]]:
+        """What the reference gives for the inputs, `PART` at a time."""
+        return [self.reference.run(images) for images in self.inputs.split(PART)]
 
 
 @dataclass
@@ -144,9 +151,10 @@ def kpi_loss(own: float, other: float, standard: Standard) -> float:
 
 def measured_differences(runtime: Runtime, standard: Standard) -> Differences:
     """How far a runtime's outputs are from the reference's on the standard's inputs."""
-    parts = []
-    for images in standard.inputs.split(8):
-        parts.append(standard.differences(standard.reference.run(images), runtime.run(images)))
+    parts = [
+        standard.differences(expected, runtime.run(images))
+        for expected, images in zip(standard.expected, standard.inputs.split(PART), strict=True)
+    ]
     return {unit: np.concatenate([part[unit].ravel() for part in parts]) for unit in parts[0]}
 
 
@@ -231,7 +239,7 @@ def gate_table(verdicts: Sequence[Verdict], standard: Standard, machine: str) ->
         ]
         for verdict in verdicts
     ]
-    header = ["form", "MB", "pixels", "probability", standard.kpi_name, "ms", "gate"]
+    header = ["form", "MB", "px", "prob.", standard.kpi_name, "ms", "gate"]
     caption = (
         f"Largest and mean difference from the PyTorch model on {standard.inputs_are}; ms: one input, on {machine}"
     )

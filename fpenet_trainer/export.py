@@ -52,6 +52,7 @@ def _prepare(spec: FpenetExportSpec) -> ExportJob:
     reference = TorchRuntime(graph, meta, info, pick_device("auto"))
     faces = _Faces(spec, Predictor(reference))
     inputs = faces.inputs(spec.gate.inputs)
+    normaliser = {"nme_interocular": "inter-ocular", "nme_diagonal": "diagonal"}[faces.metric]
     return ExportJob(
         network="fpenet",
         graph=graph,
@@ -65,7 +66,7 @@ def _prepare(spec: FpenetExportSpec) -> ExportJob:
             inputs_are=f"{len(inputs)} {faces.are}",
             differences=lambda ours, theirs: _differences(ours, theirs, info.decode["beta"]),
             kpi=faces.kpi if faces.measured else None,
-            kpi_name=f"NME % ({faces.metric.removeprefix('nme_')})",
+            kpi_name=f"{normaliser} NME %",
             higher_is_better=False,
             network=network,
             modules={node.module: node.module for node in prune_graph(network) if isinstance(node, Layer)},
