@@ -4,14 +4,21 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import onnxruntime as ort
 import pytest
 import torch
 
 from facetrain.configs.compose import load_spec
 from facetrain.configs.facenet.schema import FacenetTrainSpec
 from facetrain.configs.fpenet.schema import FpenetTrainSpec
+from facetrain.export.graph import export_graph
+from facetrain.export.quantize import layer_ranges, quantize, tensors_to_calibrate
+from facetrain.facenet_trainer import graph as facenet_graph
 from facetrain.facenet_trainer import train as facenet_train
+from facetrain.facenet_trainer.pretrained import load_network as facenet_network
+from facetrain.fpenet_trainer import graph as fpenet_graph
 from facetrain.fpenet_trainer import train as fpenet_train
+from facetrain.fpenet_trainer.predictor import load_network as fpenet_network
 from facetrain.tests import facenet_runs
 from facetrain.tests.facenet_runs import narrow_model
 from facetrain.tests.runs import (
@@ -111,6 +118,39 @@ def test_facenet_pruned(pictures, tmp_path):
     assert records[-1]["validation_cost"] == pytest.approx(figures["validation_cost"], rel=1e-5)
     source = "data.test=[{format: kitti, path: .}]"
     assert facenet("evaluate", f"model={best}", source, f"data.root={pictures}", f"results_dir={tmp_path / 'e'}") == 0
+
+
+@pytest.mark.parametrize("network", ["fpenet", "facenet"])
+@torch.no_grad()
+def test_the_export_computes_what_was_trained(network, faces, trained, pictures, detector, tmp_path):
+    """The exporter finds a range for every tensor that it may round, whichever layers are excluded, and its graph gives
+    the rounded network's outputs."""
+    if network == "fpenet":
+        kind, module, graphs = FpenetTrainSpec, fpenet_train, fpenet_graph
+        start, arguments = trained / "last.safetensors", fpenet_arguments(faces, trained / "last.safetensors", tmp_path)
+        images, whole, load = 255 * torch.rand(16, 1, 32, 32), graphs.FpenetGraph, fpenet_network
+    else:
+        kind, module, graphs = FacenetTrainSpec, facenet_train, facenet_graph
+        start = detector / "last.safetensors"
+        arguments = facenet_arguments(pictures, start, tmp_path)
+        images, whole, load = torch.rand(16, 3, 64, 96), graphs.GridBoxGraph, facenet_network
+    model = module.prepare(load_spec(kind, arguments[1:]), ALONE).task.model
+    float_network, meta = load(str(start))
+    graph = whole(float_network)
+    exported = export_graph(graph, images[:2], meta, graphs.graph_info(float_network, meta, start))
+    found = layer_ranges(exported, model.described()["ranges"], graphs.HEADS)
+    assert [name for name in tensors_to_calibrate(exported, graphs.HEADS) if name not in found] == []
+    int8 = quantize(exported, found, graphs.HEADS)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(int8.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    outputs = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    unrounded = graph.eval()(images)
+    graph.network = model.eval()
+    for output, rounded, plain_output in zip(outputs, graph(images), unrounded, strict=True):
+        # What lies on a half may go either way, since the exporter folds batch normalisation before.
+        far = (rounded - plain_output).abs().mean()
+        assert (rounded - torch.from_numpy(output)).abs().mean() < 0.1 * far
 
 
 def test_a_killed_run_goes_on_to_the_same_end(faces, trained, tmp_path):
