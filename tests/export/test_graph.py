@@ -7,7 +7,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
 
 from facetrain.configs.facenet.schema import FacenetExportConfig
 from facetrain.configs.fpenet.schema import FpenetExportConfig
@@ -17,12 +16,10 @@ from facetrain.export.metadata import entries_of, read_onnx, understood
 from facetrain.export.runtime import OnnxRuntime, open_runtime
 from facetrain.facenet_trainer.graph import GridBoxGraph
 from facetrain.facenet_trainer.graph import graph_info as grid_info
-from facetrain.facenet_trainer.network import GridBoxArchitecture, GridBoxNet
 from facetrain.fpenet_trainer.graph import FpenetGraph
 from facetrain.fpenet_trainer.graph import graph_info as point_info
-from facetrain.fpenet_trainer.network import Architecture, RecombinatorNet
-from facetrain.fpenet_trainer.schemes import load_scheme
-from facetrain.training.model_file import ModelMeta, save_model
+from facetrain.fpenet_trainer.network import RecombinatorNet
+from facetrain.tests.export_graphs import exported, grid_model, point_model
 
 CPU = torch.device("cpu")
 
@@ -30,42 +27,6 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("graphs")
-
-
-def point_model(folder, k=80, **architecture):
-    """The original's layout at an eighth of its width."""
-    torch.manual_seed(1)
-    network = RecombinatorNet(
-        Architecture(variant="release", num_keypoints=k, upsampling="nearest", width=8, **architecture)
-    )
-    meta = ModelMeta(network.architecture.to_dict(), load_scheme("", k).to_dict(), {"size": 80})
-    path = folder / f"points_{k}.safetensors"
-    save_model(path, network.state_dict(), meta)
-    return network.eval(), meta, path
-
-
-def grid_model(folder, classes=("face",), **architecture):
-    """The original's layout with narrow layers, and statistics of batch normalisation that are not trivial."""
-    torch.manual_seed(2)
-    full = GridBoxArchitecture(num_layers=18, classes=classes, **architecture)
-    network = GridBoxNet(replace(full, channels=dict.fromkeys(full.channels, 8)))
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the mean of what comes now
-    with torch.no_grad():
-        network.train()(torch.rand(2, 3, 416, 736))
-        network.output_bbox.bias += 1.5
-    meta = ModelMeta(network.architecture.to_dict(), {"classes": list(classes)}, {"width": 736, "height": 416})
-    path = folder / "grid.safetensors"
-    save_model(path, network.state_dict(), meta)
-    return network.eval(), meta, path
-
-
-def exported(graph, meta, info, path):
-    channels, height, width = info.input_shape
-    model = export_graph(graph, torch.rand(2, channels, height, width), meta, info)
-    onnx.save(model, str(path))
-    return read_onnx(path)
 
 
 def shapes(values):
