@@ -107,14 +107,15 @@ def chain(weights: dict[str, np.ndarray], channels: int = 1, size: int = 8) -> o
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def run(model: onnx.ModelProto, images: np.ndarray, *wanted: str) -> list[np.ndarray]:
-    """The outputs, or tensors inside, as every node for itself computes them."""
+def run(model: onnx.ModelProto, images: np.ndarray, *wanted: str, optimised: bool = False) -> list[np.ndarray]:
+    """The outputs, or tensors inside, as every node for itself computes them, or as ONNX Runtime fuses them."""
     opened = onnx.ModelProto()
     opened.CopyFrom(model)
     there = {output.name for output in opened.graph.output}
     opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in there)
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(opened.SerializeToString(), options, ["CPUExecutionProvider"])
     return session.run(list(wanted) or None, {session.get_inputs()[0].name: images})
 
