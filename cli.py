@@ -50,6 +50,8 @@ FPENET = {
                   _imported("fpenet_trainer", "infer")),
     "export": Verb("make checked ONNX graphs and engines of a model", "FpenetExportSpec",
                    _imported("fpenet_trainer", "export")),
+    "benchmark": Verb("time models, graphs and engines", "FpenetBenchmarkSpec",
+                      _imported("fpenet_trainer", "benchmark")),
 }  # fmt: skip
 FACENET = {
     "train": Verb("train a face detector", "FacenetTrainSpec", _imported("facenet_trainer", "train")),
@@ -59,6 +61,8 @@ FACENET = {
     "infer": Verb("find the faces in pictures and video", "FacenetInferSpec", _imported("facenet_trainer", "infer")),
     "export": Verb("make checked ONNX graphs and engines of a model", "FacenetExportSpec",
                    _imported("facenet_trainer", "export")),
+    "benchmark": Verb("time models, graphs and engines", "FacenetBenchmarkSpec",
+                      _imported("facenet_trainer", "benchmark")),
 }  # fmt: skip
 ALIASES = {"inference": "infer"}  # TAO's names
 
@@ -179,7 +183,7 @@ def _doctor() -> int:
 
 
 OTHER_VERBS = {
-    "default-spec": "print a complete, commented spec: default-spec [train|prune|evaluate|infer|export]",
+    "default-spec": "print a complete, commented spec: default-spec [train|prune|evaluate|infer|export|benchmark]",
     "doctor": "versions, devices, what is missing and how to get it",
     "completion": 'print a completion script: eval "$(fpenet completion)"',
 }

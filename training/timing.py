@@ -9,7 +9,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-LEAST = 5  # passes that are made however long they take
+ROUNDS = 3  # turns of each
+LEAST = 2  # passes that count in a turn, however long they take
+PAUSE = 0.3  # seconds before a turn
 
 Result = TypeVar("Result")
 
@@ -18,9 +20,9 @@ def times_ms(
     runs: Sequence[Callable[[Tensor], object]],
     example: Tensor,
     *,
-    warm_up: int = 1,
+    warm_up: int = 2,
     passes: int = 30,
-    seconds: float = 6.0,
+    seconds: float = 3.0,
 ) -> list[list[float]]:
     """The milliseconds that each run took with `example`, each time; see `turns`."""
     times: list[list[float]] = [[] for _ in runs]
@@ -31,27 +33,28 @@ def times_ms(
     return times
 
 
-def turns(count: int, *, warm_up: int, passes: int, seconds: float, in_a_row: int = 1) -> Iterator[tuple[int, bool]]:
+def turns(count: int, *, warm_up: int, passes: int, seconds: float) -> Iterator[tuple[int, bool]]:
     """Which of so many runs is to make the next pass, and whether it counts.
 
-    They take turns, so that a machine that is busy for a while slows all of them.
+    Each run makes its passes in three turns, so that a machine that is busy for a while slows all of them. They do not
+    change places after every pass: PyTorch's threads turn idly for a while after it and would slow ONNX Runtime's
+    several times over. Each turn begins with a pause, in which they fall asleep.
 
     Args:
-        warm_up: passes of each that do not count.
-        passes: of each that do.
-        seconds: end earlier after so long, but not before five passes.
-        in_a_row: passes that count in one turn. Before several comes one that doesn't: it finds the caches full of the
-            other runs' weights, and their threads not yet asleep.
+        warm_up: passes that do not count, before the first turn of each. One comes before the others, which finds the
+            caches full of the other runs' weights.
+        passes: of each that count.
+        seconds: for those of each; then they end, but not before two in a turn.
     """
-    yield from [(i, False) for _ in range(warm_up) for i in range(count)]
-    started, made = time.perf_counter(), 0
-    while made < passes and (made < LEAST or time.perf_counter() - started < seconds):
-        row = min(in_a_row, passes - made)
-        for i in range(count):
-            if in_a_row > 1:
-                yield i, False
-            yield from [(i, True)] * row
-        made += row
+    for k in range(ROUNDS):
+        share = passes * (k + 1) // ROUNDS - passes * k // ROUNDS
+        for i in range(count if share else 0):
+            time.sleep(PAUSE)
+            yield from [(i, False)] * (min(warm_up, 1) if k else warm_up)
+            started, made = time.perf_counter(), 0
+            while made < share and (made < LEAST or time.perf_counter() - started < seconds / ROUNDS):
+                yield i, True
+                made += 1
 
 
 def clocked(run: Callable[[], Result]) -> tuple[Result, float]:

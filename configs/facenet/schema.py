@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import ConfigError
+from ..benchmark_schema import BenchmarkConfig
 from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
 from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
 
@@ -326,3 +327,14 @@ class FacenetExportSpec:
     build: BuildConfig = section(BuildConfig)
     gate: FacenetGateConfig = section(FacenetGateConfig)
     batch_size: int = key(8, "pictures a forward pass of the check", low=1, high=65536)
+
+
+@dataclass
+class FacenetBenchmarkSpec(BenchmarkConfig):
+    """`facenet benchmark`."""
+
+    results_dir: str = key("results/facenet_benchmark", "folder for benchmark.json and report.html")
+    clustering: dict[str, Any] = key({}, "keys of the models' clustering section to change, such as "
+                                         "clustering.algorithm=dbscan")  # fmt: skip
+    input_size: dict[str, Any] = key({}, "keys of the model files' input section to change, such as "
+                                         "input_size.height=416")  # fmt: skip

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import ConfigError
+from ..benchmark_schema import BenchmarkConfig
 from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
 from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
 
@@ -253,3 +254,10 @@ class FpenetExportSpec:
     build: BuildConfig = section(BuildConfig)
     gate: GateConfig = section(GateConfig)
     batch_size: int = key(64, "faces a forward pass of the check", low=1, high=65536)
+
+
+@dataclass
+class FpenetBenchmarkSpec(BenchmarkConfig):
+    """`fpenet benchmark`."""
+
+    results_dir: str = key("results/fpenet_benchmark", "folder for benchmark.json and report.html")
