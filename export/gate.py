@@ -172,9 +172,10 @@ def layers_to_blame(model: onnx.ModelProto, runtime: Runtime, standard: Standard
     growth: dict[str, float] = {}
     before = 1e-4
     for name, error in errors.items():  # in the order in which they are computed
-        growth[name] = error / before
+        if error > 2 * before:
+            growth[name] = error - before
         before = max(before, error)
-    worst = sorted((name for name in growth if growth[name] > 2), key=lambda name: -growth[name])[:BLAMED]
+    worst = sorted(growth, key=lambda name: -growth[name])[:BLAMED]
     if not worst:
         return ["what comes behind the last layer: the decoding of the outputs, or their names"]
     return [f"{name} (relative error {errors[name]:.3g})" for name in worst]

@@ -38,14 +38,15 @@ def write_results(
 
     Args:
         spec: the verb's spec as plain values.
-        meta: of the model that was pruned. Its metrics are dropped, for they are not the smaller network's, and its
-            training config gets a section `prune`.
+        meta: of the model that was pruned. Its metrics and INT8 ranges are dropped, for they are not the smaller
+            network's, and its training config gets a section `prune`.
     """
     make_folder(folder)
     model = folder / MODEL
     architecture = pruned.network.architecture.to_dict()  # type: ignore[union-attr, operator]
     asked = {**spec["prune"], "model": spec["model"], "threshold": pruned.threshold}
-    meta = replace(meta, architecture=architecture, metrics={}, config={**meta.config, "prune": asked})
+    config = {**meta.config, "prune": asked}
+    meta = replace(meta, architecture=architecture, metrics={}, quantization={}, config=config)
     save_model(model, pruned.network.state_dict(), meta)
     _write_tables(folder, pruned)
     figures = summary(pruned)
