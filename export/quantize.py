@@ -10,6 +10,7 @@ the same, and makes one pair for all that take a tensor, of which its own runtim
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -120,6 +121,7 @@ class _Writing:
         self.placement, self.half = placement, half
         self.nodes: list[NodeProto] = []
         self.constants = dict(flow.constants)
+        self.pairs: Counter[str] = Counter()  # of a tensor, so far
         largest: dict[str, float] = {}
         for tensor in placement.measured:
             group = placement.groups[tensor]
@@ -140,10 +142,17 @@ class _Writing:
         self.nodes.append(new)
 
     def _pair(self, tensor: str, place: str) -> str:
-        """Its own for each place: ONNX Runtime can only use a QuantizeLinear that one DequantizeLinear reads."""
+        """Its own for each place: ONNX Runtime can only use a QuantizeLinear that one DequantizeLinear reads.
+
+        It makes one of those that are alike; so they differ in their axis, which a single scale does not look at.
+        """
         fixed = [f"{self.placement.groups[tensor]}.scale", "int8.zero"]
         whole, rounded = f"{place}.int8", f"{place}.rounded"
-        self.nodes.append(helper.make_node("QuantizeLinear", [tensor, *fixed], [whole], name=f"{place}.quantize"))
+        axis = self.pairs[tensor]
+        self.pairs[tensor] += 1
+        self.nodes.append(
+            helper.make_node("QuantizeLinear", [tensor, *fixed], [whole], name=f"{place}.quantize", axis=axis)
+        )
         self.nodes.append(helper.make_node("DequantizeLinear", [whole, *fixed], [rounded], name=f"{place}.dequantize"))
         return rounded
 
