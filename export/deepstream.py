@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ..training.model_file import write_atomic
-from .deployment import Exported, crop_facts
+from .deployment import Exported, crop_facts, output_shapes
 from .metadata import GraphInfo
 from .nvinfer import LABELS, Line, detector_config, graph_keys, keypoints_config, rendered
 from .standalone import TEMPLATES
@@ -72,8 +72,8 @@ constexpr float kOffset = {float(decode["offset"])!r}f;      // where in a cell 
 def _keypoint_files(own: Exported, folder: Path, batch: int, detector: Exported | None) -> dict[str, str]:
     names, k, size = own.info.outputs, own.meta.architecture["num_keypoints"], own.info.input_shape[1]
     files = {config_name("fpenet", form): keypoints_config(own, form, folder, batch, detector) for form in own.graphs}
-    shapes = {"points": [k, 2], "confidence": [k], "visibility": [k]}
-    outputs = {role: {"name": names[role], "shape": shape} for role, shape in shapes.items() if role in names}
+    shapes = {role: shape for role, shape in output_shapes(own).items() if role != "heatmaps"}
+    outputs = {role: {"name": names[role], "shape": shape} for role, shape in shapes.items()}
     files["fpenet_probe.json"] = json.dumps({"crop": crop_facts(own.meta), "outputs": outputs}, indent=2) + "\n"
     files["fpenet_model.h"] = f"""// The keypoint network's layout: made from {own.info.source["file"]}.
 #pragma once

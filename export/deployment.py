@@ -84,6 +84,20 @@ def exported_in(folder: Path, network: str) -> Exported:
     return found
 
 
+def output_shapes(export: Exported) -> dict[str, list[int]]:
+    """What an output is -> its shape for one input; -1: any number. `detections` has no batch."""
+    _, height, width = export.info.input_shape
+    if export.network == "fpenet":
+        k = export.meta.architecture["num_keypoints"]
+        shapes = {"points": [k, 2], "confidence": [k], "heatmaps": [k, height, width], "visibility": [k]}
+    else:
+        c, stride = len(export.meta.architecture["classes"]), int(export.info.decode["stride"])
+        h, w = height // stride, width // stride
+        shapes = {"bbox": [4 * c, h, w], "coverage": [c, h, w], "boxes": [c, h * w, 4], "scores": [c, h * w],
+                  "detections": [-1, 7]}  # fmt: skip
+    return {role: shapes[role] for role in export.info.outputs}
+
+
 def crop_facts(meta: ModelMeta) -> dict[str, Any]:
     """How a face is cut out around a detector's box, for scripts; `beyond_points` is null where the network was
     trained on boxes."""

@@ -69,10 +69,11 @@ def both(points, faces):
 # The sheets: fpenet.md §7.4 and gridbox.md §9.5, in the form for ONNX.
 SGIE = {
     "gpu-id": "0", "net-scale-factor": "1.0", "offsets": "0.0", "model-color-format": "2",
-    "onnx-file": "../fpenet.onnx", "model-engine-file": "../fpenet.onnx_b32_gpu0_fp32.engine", "network-mode": "0", "infer-dims": "1;80;80",
-    "batch-size": "32", "process-mode": "2", "network-type": "100", "output-tensor-meta": "1",
-    "num-detected-classes": "1", "output-blob-names": "softargmax;softargmax:1", "gie-unique-id": "2",
-    "operate-on-gie-id": "1", "input-object-min-width": "5", "input-object-min-height": "5", "scaling-filter": "1",
+    "onnx-file": "../fpenet.onnx", "model-engine-file": "../fpenet.onnx_b32_gpu0_fp32.engine", "network-mode": "0",
+    "infer-dims": "1;80;80", "batch-size": "32", "process-mode": "2", "network-type": "100",
+    "output-tensor-meta": "1", "num-detected-classes": "1", "output-blob-names": "softargmax;softargmax:1",
+    "gie-unique-id": "2", "operate-on-gie-id": "1", "input-object-min-width": "5", "input-object-min-height": "5",
+    "scaling-filter": "1",
 }  # fmt: skip
 PGIE = {
     "gpu-id": "0", "net-scale-factor": "0.0039215697906911373", "offsets": "0;0;0", "model-color-format": "0",

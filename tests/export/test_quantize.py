@@ -207,6 +207,8 @@ class TestNumbers:
         for half in (False, True):
             int8 = quantize(model, {"images": 1.0, "first.relu": 0.0}, ["head"], half=half)
             assert np.isfinite(run(int8, images)[0]).all()
+            scales = [values for name, values in constants(int8).items() if name.endswith(".scale")]
+            assert all(np.all(values > 0) for values in scales)  # TensorRT takes no others
 
 
 class TestMixed:
