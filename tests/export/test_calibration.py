@@ -34,6 +34,20 @@ def measured(values, method, *settings, tensors=("images", "first.out", "first.r
     return calibrate(graph or model(), lambda: iter(parts), tensors, method, *settings)
 
 
+def divergence(counts, end):
+    """Of the counts in the first bins, all others in the last of these, from what 127 steps make of them."""
+    kept, told = counts[:end].copy(), np.zeros(end)
+    levels = np.rint((np.arange(end) + 0.5) / (end / 127))
+    for level in range(128):
+        inside = (levels == level) & (kept > 0)
+        if inside.any():
+            told[inside] = kept[inside].mean()
+    kept[-1] += counts[end:].sum()
+    there = told > 0
+    p, q = kept[there] / kept.sum(), told[there] / told.sum()
+    return (p * np.log(p / q)).sum()
+
+
 class TestGraph:
     """What is measured on a graph's tensors."""
 
@@ -121,6 +135,16 @@ class TestEntropy:
         found = entropy_range(counted(values))
         assert entropy_range(counted(64 * values)) == pytest.approx(64 * found, rel=1e-6)
         assert found < 0.7 * values.max()
+
+    def test_no_range_loses_less(self):
+        """By the definition, range for range: a bin's values become the level next to its middle."""
+        histogram = counted(RNG.exponential(size=100_000) ** 1.5)
+        counts = histogram.counts.astype(float)
+        ends = range(np.flatnonzero(counts)[-1] + 1, 128, -16)  # from the last bin that holds anything
+        lost = {end: divergence(counts, end) for end in ends if counts[end - 1]}
+        best = min(lost, key=lost.get)
+        assert entropy_range(histogram) == pytest.approx(best * histogram.top / BINS)
+        assert best < 0.8 * BINS
 
     def test_zeros_have_no_say(self):
         values = RNG.exponential(size=50_000) ** 1.5
