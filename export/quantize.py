@@ -144,11 +144,12 @@ class _Writing:
     def _pair(self, tensor: str, place: str) -> str:
         """Its own for each place: ONNX Runtime can only use a QuantizeLinear that one DequantizeLinear reads.
 
-        It makes one of those that are alike; so they differ in their axis, which a single scale does not look at.
+        It makes one of those that are alike; so they differ in their axis, which a single scale does not look at. Not
+        where scales are float16: it would make integer concatenations of them that it then cannot run.
         """
         fixed = [f"{self.placement.groups[tensor]}.scale", "int8.zero"]
         whole, rounded = f"{place}.int8", f"{place}.rounded"
-        axis = self.pairs[tensor]
+        axis = 0 if self.half else self.pairs[tensor]
         self.pairs[tensor] += 1
         self.nodes.append(
             helper.make_node("QuantizeLinear", [tensor, *fixed], [whole], name=f"{place}.quantize", axis=axis)
