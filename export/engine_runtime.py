@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import ExportError, ModelFileError
 from .engine_library import FLAVOURS, gpu_facts, instance, load_library, log_of
 from .engine_sidecar import AGAIN, EngineFacts, read_plan, read_sidecar
+from .runtime import run_in_parts
 
 DTYPES = {
     "FLOAT": torch.float32,
@@ -158,23 +159,11 @@ class EngineModel:
         self.backend = f"{sidecar.engine.library} ({gpu['name'] if gpu else device})"
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
-        if "detections" in self.info.outputs:
-            return {"detections": self._detections(images)}
-        return self._run(images)
+        return run_in_parts(images, *self.engine.facts.batches, self._run)
 
     def _run(self, images: Tensor) -> dict[str, Tensor]:
         outputs = self.engine.run({self.info.input: images})
         return {role: outputs[name] for role, name in self.info.outputs.items()}
-
-    def _detections(self, images: Tensor) -> Tensor:
-        """Rows [M, 7] of any number of pictures; the first column numbers them over all runs."""
-        low, high = self.engine.facts.batches
-        rows = []
-        for start, part in zip(range(0, max(len(images), 1), high), images.split(high), strict=True):
-            found = self._run(_filled(part, low))["detections"]
-            found = found[found[:, 0] < len(part)]
-            rows.append(torch.cat([found[:, :1] + start, found[:, 1:]], dim=1))
-        return torch.cat(rows)
 
 
 def _filled(tensor: Tensor, size: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -103,10 +103,7 @@ class OnnxRuntime:
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
         fixed = self.info.batch
-        if not fixed or len(images) == fixed:
-            return self._run(images)
-        parts = [self._run(_filled(part, fixed)) for part in images.split(fixed)]
-        return {role: torch.cat([part[role] for part in parts])[: len(images)] for role in parts[0]}
+        return run_in_parts(images, fixed, fixed, self._run) if fixed else self._run(images)
 
     def _run(self, images: Tensor) -> dict[str, Tensor]:
         names = self.info.outputs
@@ -114,9 +111,24 @@ class OnnxRuntime:
         return {role: torch.from_numpy(result) for role, result in zip(names, results, strict=True)}
 
 
-def _filled(images: Tensor, size: int) -> Tensor:
-    """A batch of just `size`, zeros behind the images."""
-    return torch.cat([images, images.new_zeros(size - len(images), *images.shape[1:])])
+def run_in_parts(
+    images: Tensor, least: int, most: int, run: Callable[[Tensor], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """The outputs of any number of images, of a graph that takes `least` to `most` at a time.
+
+    The last part is filled up with zeros, whose outputs are dropped. `detections` [M, 7] have no row for each image:
+    their first column says which one they belong to.
+    """
+    parts = []
+    for start, part in zip(range(0, max(len(images), 1), most), images.split(most), strict=True):
+        zeros = part.new_zeros(max(least - len(part), 0), *part.shape[1:])
+        outputs = run(torch.cat([part, zeros]))
+        if "detections" in outputs:
+            rows = outputs["detections"][outputs["detections"][:, 0] < len(part)]
+            parts.append({"detections": torch.cat([rows[:, :1] + start, rows[:, 1:]], dim=1)})
+        else:
+            parts.append({role: output[: len(part)] for role, output in outputs.items()})
+    return {role: torch.cat([part[role] for part in parts]) for role in parts[0]}
 
 
 def open_runtime(path: Path, network: str, device: str = "auto") -> Runtime:
