@@ -24,7 +24,8 @@ from ..training.model_file import write_atomic
 from ..training.report import Row, Table
 from ..training.timing import times_ms
 from .graph import LAYERS
-from .runtime import Runtime
+from .half import in_float
+from .runtime import OnnxRuntime, Runtime
 
 REJECTED = ".rejected"
 BLAMED = 3  # layers that are named
@@ -70,6 +71,7 @@ class Verdict:
     Attributes:
         form: such as "fp16" or "int8 engine".
         file: its name; `.rejected` behind it where it failed.
+        bytes: its size; 0: it could not be made, or is the model itself.
         differences: "pixels" and "probability" -> largest and mean.
         kpi: in %; None: not measured.
         latency_ms: of one input on this machine; None: not measured.
@@ -92,7 +94,8 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        return "REJECTED" if self.problems else "passed" if self.verified else "not verified"
+        failed = "REJECTED" if self.bytes else "NOT MADE"
+        return failed if self.problems else "passed" if self.verified else "not verified"
 
 
 def reference_verdict(standard: Standard) -> Verdict:
@@ -104,25 +107,33 @@ def reference_verdict(standard: Standard) -> Verdict:
 def judge(form: str, path: Path, runtime: Runtime, standard: Standard, gate: GateConfig, own: Verdict) -> Verdict:
     """Runs an artefact on the standard's inputs and measures its KPI.
 
+    A graph in half precision is judged by what a GPU makes of it (`half.in_float`): ONNX Runtime's CPU would round
+    nothing.
+
     Args:
         form: its precision, one of `metadata.PRECISIONS`, and " engine" where it is one.
         own: the reference's verdict.
     """
+    model = onnx.load(str(path)) if path.suffix == ".onnx" else None
+    computed = runtime
+    if model is not None and "fp16" in form:
+        model = in_float(model)
+        computed = OnnxRuntime(model, torch.device("cpu"))
     verdict = Verdict(form, path.name, path.stat().st_size, verified=True)
     precision = form.split()[0]
     limits = "int8" if precision.startswith("int8") else precision
-    for unit, values in measured_differences(runtime, standard).items():
+    for unit, values in measured_differences(computed, standard).items():
         largest, mean = (float(values.max()), float(values.mean())) if values.size else (0.0, 0.0)
         verdict.differences[unit] = (largest, mean)
         limit = getattr(gate, f"{limits}_{unit}")
         if not mean <= limit:  # NaN too
             verdict.problems.append(f"mean difference {mean:.4g} {unit}, allowed {limit:g} (gate.{limits}_{unit})")
     if own.kpi is not None:
-        verdict.problems += _kpi_problems(verdict, runtime, standard, own.kpi, f"{limits}_kpi", gate)
+        verdict.problems += _kpi_problems(verdict, computed, standard, own.kpi, f"{limits}_kpi", gate)
     times = times_ms([standard.reference.run, runtime.run], standard.inputs[:1])
     own.latency_ms, verdict.latency_ms = (statistics.median(taken) for taken in times)
-    if verdict.problems and path.suffix == ".onnx":
-        verdict.blamed = layers_to_blame(onnx.load(str(path)), runtime, standard)
+    if verdict.problems and model is not None:
+        verdict.blamed = layers_to_blame(model, runtime, standard)
     return verdict
 
 
@@ -268,7 +279,7 @@ def refusal(verdicts: Sequence[Verdict], folder: Path) -> ExportError | None:
         for verdict in failed
     ]
     return ExportError(
-        f"{len(failed)} of {len(verdicts) - 1} artefacts do not compute what the model computes and lie aside as "
-        f"{REJECTED} in {folder}:\n  " + "\n  ".join(lines) + "\n"
-        "  If that is precise enough for you, raise the limit that is named"
+        f"{len(failed)} of {len(verdicts) - 1} artefacts failed; what was made of them lies aside as {REJECTED} in "
+        f"{folder}:\n  " + "\n  ".join(lines) + "\n"
+        "  Where one is precise enough for you, raise the limit that is named"
     )

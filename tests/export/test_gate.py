@@ -49,7 +49,7 @@ def change_tensor(model, name, change):
 def refused(folder, capsys, *overrides, **model):
     assert export(folder, "export.precisions=[fp32]", *overrides, **model) == 1
     error = capsys.readouterr().err
-    assert f"do not compute what the model computes and lie aside as .rejected in {folder}" in error
+    assert f"artefacts failed; what was made of them lies aside as .rejected in {folder}" in error
     assert not (folder / "fpenet.onnx").exists()
     assert (folder / "fpenet.onnx.rejected").exists()
     row = verdict(folder, "fp32")
