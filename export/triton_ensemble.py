@@ -109,8 +109,8 @@ def _faces_config(detector: Exported, keypoints: Exported, looks: int) -> str:
         "The faces of a picture, RGB bytes, and their keypoints: boxes in pixel edges, the most confident first, and",
         "points in pixels. `found`: how many faces there are, be it more than `most` in faces_crop/config.pbtxt.",
         *(["Faces are looked at twice, the second time in squares around the first points."] if looks == 2 else []),
-        "For engines put facenet_tensorrt and fpenet_tensorrt in the place of facenet_onnx and fpenet_onnx; then `most`",
-        "must not exceed the max_batch_size of the latter.",
+        "For engines put facenet_tensorrt and fpenet_tensorrt for facenet_onnx and fpenet_onnx; then `most` must not",
+        "exceed the max_batch_size of fpenet_tensorrt.",
     ]
     message = {
         "name": "faces",

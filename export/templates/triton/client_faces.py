@@ -23,9 +23,9 @@ def main():
     left_out = found.pop("found")[0] - len(found["boxes"])
     if left_out:
         print(f"{left_out} more faces are left out: see `most` in faces_crop/config.pbtxt", file=sys.stderr)
-    names = {"boxes": "box", "scores": "score"}
-    faces = zip(*(values.tolist() for values in found.values()), strict=True)
-    print(json.dumps([dict(zip((names.get(name, name) for name in found), face, strict=True)) for face in faces]))
+    names = {"boxes": "box", "scores": "score", "points": "points"}  # and what else there is
+    columns = {names.get(name, name): found[name].tolist() for name in [*names, *sorted(set(found) - set(names))]}
+    print(json.dumps([dict(zip(columns, face, strict=True)) for face in zip(*columns.values(), strict=True)]))
 
 
 if __name__ == "__main__":
