@@ -18,7 +18,7 @@ facenet evaluate model="$out/retrained/best.safetensors" "$unseen" results_dir="
 
 fpenet export model="$out/train/best.safetensors" export.engine=tensorrt_rtx results_dir="$out/keypoints_export" \
     overwrite=true
-facenet export model="$out/retrained/best.safetensors" export.engine=tensorrt_rtx \
+facenet export model="$out/retrained/best.safetensors" export.engine=tensorrt_rtx calibration.count=64 \
     export.partner="$out/keypoints_export" results_dir="$out/detector_export" overwrite=true
 
 python docs/draw_scene.py "$out/scene.png"

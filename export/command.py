@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..configs.export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
-from ..errors import FacetrainError, ModelFileError
+from ..errors import ExportError, FacetrainError, ModelFileError
 from ..training.console import print_tables
 from ..training.model_file import TITLES, ModelMeta, write_atomic
 from ..training.report import Section, machine_facts, write_report
 from ..training.run_folder import RunFolder, clock, make_folder, refuse_results
 from .calibration_cache import write_cache
+from .deepstream import write_deepstream
+from .deployment import Exported, exported_in
 from .engine import build_engine, require_builder
 from .engine_options import engine_options
 from .engine_sidecar import read_sidecar, write_sidecar
@@ -31,6 +33,8 @@ from .metadata import GraphInfo, entries_of, read_onnx, understood
 from .precision import Quantized, quantized
 from .quantize import quantize
 from .runtime import EXPORTED, Runtime, open_runtime
+from .standalone import write_predict_script
+from .triton import write_triton
 
 RESULT = "gate.json"
 
@@ -106,11 +110,12 @@ def run_export(spec: ExportSpec, prepare: Callable[[], ExportJob]) -> list[Verdi
     if spec.export.engine != "none":
         require_builder(spec.export.engine)  # before anything is measured
     job = prepare()
+    partner = _partner(spec.export.partner, job.network)
     make_folder(folder)
     _clear(folder, job.network)
     run = _Run(spec, job, folder)
     run.forms()
-    deployed: list[Path] = []
+    deployed = run.deployment(partner) if spec.export.deployment else []
     run.finish(deployed, time.monotonic() - started)
     error = refusal(run.verdicts, folder)
     status = RunFolder(folder)
@@ -130,10 +135,17 @@ def refuse_exported(model: str, network: str) -> None:
         )
 
 
+def _partner(folder: str, network: str) -> Exported | None:
+    """The export of the other network. Raises ConfigError and ModelFileError when it cannot be used."""
+    if not folder:
+        return None
+    return exported_in(Path(folder), next(name for name in TITLES if name != network))
+
+
 def _clear(folder: Path, network: str) -> None:
     """Removes an earlier export's graphs and engines: one that is not made again must not look as if it were."""
-    for path in folder.glob(f"{network}*"):
-        if any(f".{part}" in path.name for part in ("onnx", "engine")) and path.is_file():
+    for path in (*folder.glob(f"{network}*"), *folder.glob("triton/*/1/model.*")):
+        if any(f".{part}" in path.name for part in ("onnx", "engine", "plan")) and path.is_file():
             path.unlink()
 
 
@@ -194,7 +206,12 @@ class _Run:
         """Builds an engine, and judges it where it runs."""
         form, path = f"{precision} engine", onnx_path.with_suffix(".engine")
         meta, info = understood(entries_of(read_onnx(onnx_path)), onnx_path)
-        build_engine(onnx_path, path, engine_options(self.spec.export.engine, self.spec.build, info), meta, info)
+        options = engine_options(self.spec.export.engine, self.spec.build, info)
+        try:
+            build_engine(onnx_path, path, options, meta, info)
+        except ExportError as error:
+            self.verdicts.append(Verdict(form, path.name, 0, problems=[str(error)]))
+            return
         try:
             runtime = open_runtime(path, self.job.network)
         except FacetrainError as error:
@@ -205,6 +222,17 @@ class _Run:
         verdict = self._judged(form, path, runtime)
         if verdict.verified and not verdict.problems:
             write_sidecar(path, replace(read_sidecar(path), verified=True, note="", gate=asdict(verdict)))
+
+    def deployment(self, partner: Exported | None) -> list[Path]:
+        """What runs the graphs that passed: predict.py and the files for DeepStream and Triton."""
+        if not any(path.suffix == ".onnx" for path in self.passed.values()):
+            return []
+        own, batch = exported_in(self.folder, self.job.network), self.spec.build.max_batch
+        return [
+            write_predict_script(self.folder / "predict.py", own.meta, own.info),
+            *write_deepstream(self.folder / "deepstream", own, partner, batch),
+            *write_triton(self.folder / "triton", own, partner, batch),
+        ]
 
     def finish(self, deployed: list[Path], seconds: float) -> None:
         """The table on the screen and in the report, and gate.json."""

@@ -35,12 +35,13 @@ def exported(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def detector(tmp_path_factory):
-    """The zoo's detector for a small input, in three forms."""
+def detector(exported, tmp_path_factory):
+    """The zoo's detector for a small input, in three forms, with what joins it to the keypoints."""
     folder = tmp_path_factory.mktemp("detector") / "out"
     scenes = ("data.train=[{format: scenes, count: 8, seed: 3}]", "data.val=[{format: scenes, count: 12, seed: 9}]")
     small = ("input_size.width=320", "input_size.height=256", "gate.inputs=8", "calibration.count=8")
-    assert facenet("export", f"results_dir={folder}", *scenes, *small, "gate.int8_kpi=3") == 0
+    joined = f"export.partner={exported}"
+    assert facenet("export", f"results_dir={folder}", *scenes, *small, joined, "gate.int8_kpi=3") == 0
     return folder
 
 
@@ -75,6 +76,15 @@ def test_the_graph_says_its_precision(exported):
         assert kinds <= types
         ends = [*model.graph.input, *model.graph.output]
         assert {value.type.tensor_type.elem_type for value in ends} == {onnx.TensorProto.FLOAT}
+
+
+def test_deployment_files_lie_beside_the_graphs(exported, detector):
+    listed = set(json.loads((exported / "gate.json").read_text())["files"])
+    alone = {"predict.py", "deepstream/fpenet_probe.py", "deepstream/config_infer_secondary_fpenet_int8.txt"}
+    assert alone <= listed and all((exported / file).is_file() for file in listed)
+    listed = set(json.loads((detector / "gate.json").read_text())["files"])
+    assert {"deepstream/deepstream_app.txt", "deepstream/fpenet_probe.py", "deepstream/labels_facenet.txt"} <= listed
+    assert any(file.startswith("triton/") for file in listed)
 
 
 def test_the_report_shows_gate_and_layers(exported):
@@ -130,11 +140,25 @@ def test_the_detector_passes_in_three_forms(detector):
 def test_a_detector_that_ends_in_a_suppression(tmp_path):
     scenes = "data.val=[{format: scenes, count: 6, seed: 9}]"
     small = ("input_size.width=320", "input_size.height=256", "gate.inputs=6", "export.precisions=[fp32]")
+    for batch in (0, 4):  # six pictures: rows of the second run are of the fifth picture on
+        folder = tmp_path / f"batch_{batch}"
+        settings = ("export.nms=true", f"export.batch={batch}")
+        assert facenet("export", f"results_dir={folder}", scenes, *small, *settings) == 0
+        row = verdicts(folder)["fp32"]
+        assert row["differences"]["pixels"][0] < 0.01 and row["kpi"] > 50
+        assert [output.name for output in onnx.load(str(folder / "facenet.onnx")).graph.output] == ["detections"]
+
+
+def test_an_engine_that_cannot_be_built_is_a_failure_of_its_own(tmp_path, capsys):
+    pytest.importorskip("tensorrt_rtx", reason="engines need tensorrt-rtx")
     folder = tmp_path / "out"
-    assert facenet("export", f"results_dir={folder}", scenes, *small, "export.nms=true") == 0
-    row = verdicts(folder)["fp32"]
-    assert row["differences"]["pixels"][0] < 0.01 and row["kpi"] > 50
-    assert [output.name for output in onnx.load(str(folder / "facenet.onnx")).graph.output] == ["detections"]
+    small = ("input_size.width=320", "input_size.height=256", "gate.inputs=2", "export.precisions=[fp32]")
+    settings = ("export.nms=true", "export.engine=tensorrt_rtx")
+    assert facenet("export", f"results_dir={folder}", *small, *settings) == 1
+    error = capsys.readouterr().err
+    assert "1 of 2 artefacts failed" in error and "NonMaxSuppression" in error and "export.nms" in error
+    assert [verdicts(folder)[form]["gate"] for form in ("fp32", "fp32 engine")] == ["passed", "NOT MADE"]
+    assert (folder / "facenet.onnx").exists() and (folder / "report.html").exists()
 
 
 @pytest.fixture
@@ -197,6 +221,8 @@ def test_bad_input(tmp_path, capsys, exported):
         (facenet, ("export.precisions=[int8]",), "int8 needs pictures to calibrate on"),
         (fpenet, ("export.precisions=[int4]",), "'int4' is no form; accepted: fp32, fp16, int8, int8_fp16"),
         (fpenet, ("export.opset=9",), "export.opset"),
+        (fpenet, (f"export.partner={empty}",), "no FaceNet graph lies there; give the folder that `facenet export`"),
+        (facenet, (f"export.partner={tmp_path / 'gone'}",), "no FPENet graph lies there"),
         (fpenet, ("export.batch=4", "build.max_batch=8", "build.opt_batch=2", "export.engine=tensorrt_rtx"), "build."),
     ]
     for run, arguments, message in cases:
