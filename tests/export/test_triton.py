@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import shutil
 import sys
 from dataclasses import replace
 
@@ -61,23 +62,45 @@ def random_faces(folder, classes=("face",), clustering=None, **config):
     return export_faces(folder, str(model), "letterbox", clustering=clustering or LIT, **config)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """made(build, **config): an export, made once."""
+    known = {}
+
+    def make(build, **config):
+        key = build.__name__, json.dumps(config)
+        if key not in known:
+            known[key] = build(tmp_path_factory.mktemp("made") / "out", **config)
+        return known[key]
+
+    return make
+
+
+KEYPOINTS = {
+    "one look": {"crop": BOX, "visibility_head": True, "io_names": "plain"},
+    "threes": {"batch": 3, "io_names": "tao-v3", "heatmaps": True},
+    "default": {},
+}
+DETECTORS = {
+    "decoded": {"decode": True},
+    "twos": {"batch": 2, "io_names": "tao-v3", "name_suffix": "yes"},
+    "with nms": {"nms": True, "classes": ("person", "face")},
+    "dbscan": {"classes": ("person", "face"), "clustering": {"algorithm": "dbscan", "dbscan_min_weight": 3.0}},
+}
+
+
 # Configurations
 
 
 @pytest.mark.parametrize(
     ("build", "config"),
     [
-        (random_points, {"io_names": "tao", "heatmaps": True, "visibility_head": True}),
-        (random_points, {"io_names": "tao-v3"}),
-        (random_points, {"io_names": "plain", "batch": 4}),
-        (random_faces, {"io_names": "tao", "classes": ("face", "person")}),
-        (random_faces, {"io_names": "tao-v3", "name_suffix": "yes", "batch": 2}),
-        (random_faces, {"decode": True}),
-        (random_faces, {"nms": True}),
+        *((random_points, config) for config in KEYPOINTS.values()),
+        *((random_faces, config) for config in DETECTORS.values()),
     ],
 )
-def test_names_shapes_and_types_are_the_graphs(tmp_path, build, config):
-    export = build(tmp_path / "out", **config)
+def test_names_shapes_and_types_are_the_graphs(made, tmp_path, build, config):
+    export = made(build, **config)
     write_triton(tmp_path / "triton", exported(export), batch=32)
     model = f"{export.meta.architecture['network']}_onnx"
     config = read_config(tmp_path / "triton" / model / "config.pbtxt")
@@ -91,13 +114,12 @@ def test_names_shapes_and_types_are_the_graphs(tmp_path, build, config):
     assert config.HasField("dynamic_batching") == (config.max_batch_size > 0)
 
 
-def test_how_many_at_a_time(points, tmp_path):
+def test_how_many_at_a_time(made, points, tmp_path):
     for given, found in ((8, 64), (128, 128)):
         write_triton(tmp_path, exported(points), batch=given)
         assert read_config(tmp_path / "fpenet_onnx/config.pbtxt").max_batch_size == found
         assert read_config(tmp_path / "fpenet_tensorrt.pbtxt").max_batch_size == given
-    fixed = random_points(tmp_path / "fixed", batch=4)
-    write_triton(tmp_path, exported(fixed))
+    write_triton(tmp_path, exported(made(random_points, **KEYPOINTS["threes"])))
     assert read_config(tmp_path / "fpenet_onnx/config.pbtxt").max_batch_size == 0
     assert "no more and no fewer" in (tmp_path / "fpenet_onnx/config.pbtxt").read_text()
 
@@ -123,8 +145,10 @@ def test_an_engine_that_is_yet_to_be_built(repository, points):
     assert list(config.input) == list(onnx.input) and list(config.output) == list(onnx.output)
 
 
-def test_an_engine_that_is_there(tmp_path):
-    export = random_points(tmp_path / "out")
+def test_an_engine_that_is_there(made, tmp_path):
+    export = made(random_points)
+    shutil.copy(export.forms["fp32"], tmp_path)
+    export = export._replace(forms={"fp32": tmp_path / "fpenet.onnx"})
     path = export.forms["fp32"].with_suffix(".engine")
     build_engine(export.forms["fp32"], path, EngineOptions("tensorrt_rtx", max_batch=8), export.meta, export.info)
     write_triton(tmp_path / "triton", exported(export))
@@ -199,25 +223,19 @@ def test_a_picture_without_faces(server):
 
 @pytest.mark.parametrize(
     ("keypoints", "detector"),
-    [
-        ({"crop": BOX, "visibility_head": True, "io_names": "plain"}, {"decode": True}),
-        ({"batch": 3, "io_names": "tao-v3", "heatmaps": True}, {"batch": 2}),
-        ({}, {"nms": True, "classes": ("person", "face")}),
-        ({}, {"classes": ("person", "face"), "clustering": {"algorithm": "dbscan", "dbscan_min_weight": 3.0}}),
-    ],
+    [("one look", "decoded"), ("threes", "twos"), ("default", "with nms"), ("default", "dbscan")],
 )
-def test_every_kind_of_graph(tmp_path, keypoints, detector):
-    points = random_points(tmp_path / "points", **keypoints)
-    faces = random_faces(tmp_path / "faces", **detector)
+def test_every_kind_of_graph(made, tmp_path, keypoints, detector):
+    points, faces = made(random_points, **KEYPOINTS[keypoints]), made(random_faces, **DETECTORS[detector])
     write_triton(tmp_path / "triton", exported(faces), exported(points))
     server = Server(tmp_path / "triton")
-    assert ("faces_recrop" in server.configs) == ("crop" not in keypoints)
+    assert ("faces_recrop" in server.configs) == (keypoints != "one look")
     found = server.infer("faces", {"picture": scene(6)})
     expected = cascade(points, faces, scene(6), tmp_path / "infer")
     assert len(expected) > 3
     assert_same(found, expected)
-    assert len(found["boxes"]) == (3 if "batch" in keypoints else len(expected))
-    if "visibility_head" in keypoints:
+    assert len(found["boxes"]) == (3 if keypoints == "threes" else len(expected))
+    if keypoints == "one look":
         visibility = np.array([face["visibility"] for face in expected])
         assert np.abs(found["visibility"] - visibility).max() < 2e-3
 
@@ -242,8 +260,8 @@ def test_the_client_of_the_ensemble(repository, server, points, faces, tmp_path,
         assert np.abs(np.array(face["box"]) - wanted["box"]).max() < 0.5
 
 
-def test_more_faces_than_the_ensemble_takes(points, tmp_path, capsys):
-    faces = random_faces(tmp_path / "faces")
+def test_more_faces_than_the_ensemble_takes(made, tmp_path, capsys):
+    points, faces = made(random_points), made(random_faces, **DETECTORS["decoded"])
     write_triton(tmp_path / "triton", exported(points), exported(faces))
     config = tmp_path / "triton/faces_crop/config.pbtxt"
     config.write_text(config.read_text().replace('"64"', '"2"'))
@@ -269,10 +287,10 @@ def test_the_client_of_the_detector(repository, server, faces, tmp_path, capsys)
         assert {face["class"] for face in found} == {"face"}
 
 
-@pytest.mark.parametrize("batch", [0, 2])
-def test_the_client_of_the_keypoint_network(tmp_path, capsys, batch):
+@pytest.mark.parametrize("kind", ["default", "threes"])
+def test_the_client_of_the_keypoint_network(made, tmp_path, capsys, kind):
     """On a box that is the face's own, as boxes=... of `fpenet infer` are."""
-    export = random_points(tmp_path / "points", batch=batch, heatmaps=True)
+    export = made(random_points, **KEYPOINTS[kind])
     write_triton(tmp_path / "triton", exported(export))
     np.save(tmp_path / "p.npy", scene(0))
     box = [100.25, 50.75, 190.5, 160.5]
