@@ -77,7 +77,9 @@ def _faces(entry: JsonEntry, image_root: Path, source: SourceConfig) -> Iterator
     if not (boxes or faces or rejections):
         yield _rejection(entry, "no points", "no face is labelled")
     for face, (box, level) in _pairs(faces, boxes):
-        sample = _sample(image_root / name, name, face, box)
+        sample = replace(
+            _sample(image_root / name, name, face, box), label=str(entry.file.path), line=entry.line("filename")
+        )
         if source.labelled and not sample.states.any():
             yield _rejection(entry, "no points", "a face box without FiducialPoints")
         elif level > source.max_occlusion_level:

@@ -36,12 +36,15 @@ class LabelledBox:
 
 @dataclass(frozen=True)
 class LabelledPicture:
-    """One picture, its name in the label, its upright (width, height) and its boxes, none of which is broken."""
+    """One picture, its name in the label, its upright (width, height) and its boxes, none of which is broken; and the
+    file and line that it stands in."""
 
     image: Path | ByteArray
     name: str
     size: tuple[int, int]
     boxes: tuple[LabelledBox, ...]
+    label: str = ""
+    line: int | None = None
 
 
 class BrokenLabel(Exception):
@@ -99,7 +102,7 @@ def check(entry: Entry) -> tuple[LabelledPicture | None, list[Rejection]]:
             corners = ", ".join(f"{value:g}" for value in box.box)
             detail = f"{box.name} ({corners}) in {entry.name}, {size[0]} x {size[1]}"
             rejections.append(Rejection(label, box.line or entry.line, reason, detail))
-    return LabelledPicture(entry.image, entry.name, size, tuple(kept)), rejections
+    return LabelledPicture(entry.image, entry.name, size, tuple(kept), label, entry.line), rejections
 
 
 def check_all(entries: Iterable[Entry]) -> Labels:

@@ -48,7 +48,8 @@ def read_pts_folder(source: SourceConfig, root: Path) -> tuple[list[FaceSample],
             rejections.append(Rejection(str(file), None, "image missing", f"none of {expected} beside it"))
         else:
             states = np.full(len(points), PointState.VISIBLE, np.int8)
-            sample = FaceSample(picture, points, states, name=picture.relative_to(folder).as_posix())
+            name = picture.relative_to(folder).as_posix()
+            sample = FaceSample(picture, points, states, name=name, label=str(file))
             checked = fit_to_picture(sample, source.min_visible_fraction)
             if isinstance(checked, FaceSample):
                 samples.append(checked)

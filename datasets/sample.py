@@ -43,6 +43,7 @@ class FaceSample:
         weight: weight of this face in the loss, 1 by default.
         validate: False for a face that is not to be held out to validate on.
         mask_occluded: False where occluded points are to be learnt like visible ones.
+        label, line: the file that its label stands in, and where in it; "" and None where the picture's name tells.
     """
 
     image: Path | ByteArray
@@ -56,6 +57,8 @@ class FaceSample:
     weight: float = 1.0
     validate: bool = True
     mask_occluded: bool = True
+    label: str = ""
+    line: int | None = None
 
     @property
     def num_keypoints(self) -> int:
