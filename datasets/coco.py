@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..configs.facenet.schema import SourceConfig
-from ..errors import DataError
-from .labelled import BrokenLabel, Entry, LabelledBox, Labels, check_all, folder_with, read_text
+from .coco_lists import Lined, read_lists
+from .labelled import BrokenLabel, Entry, LabelledBox, Labels, check_all, folder_with
 from .sample import Rejection
-
-LISTS = ("images", "annotations", "categories")
-_NEXT = re.compile(r"\s*[,:]?\s*")
-
-Lined = list[tuple[int, Any]]  # values with the line that each begins on
 
 
 def read_coco(source: SourceConfig, root: Path) -> Labels:
@@ -31,7 +24,7 @@ def read_coco(source: SourceConfig, root: Path) -> Labels:
     alone. Boxes that are partly outside stay as they are. Raises DataError when the file is no JSON with those lists.
     """
     path = root / source.path
-    lists = _lists(path)
+    lists = read_lists(path)
     boxes, broken, rejections = _annotations(path, lists)
     found: dict[Any, tuple[str, tuple[int, int] | None, int]] = {}
     for line, value in lists["images"]:
@@ -110,43 +103,3 @@ def _id(value: Any, key: str, line: int) -> int | str:
     if not isinstance(found, (int, str)):
         raise BrokenLabel(f"{key} is {found!r:.80}, expected a number", line)
     return found
-
-
-def _lists(path: Path) -> dict[str, Lined]:
-    text = read_text(path)
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}:{error.colno}: not a valid label file: {error.msg}") from error
-    for name in LISTS:
-        if not isinstance(value, dict) or not isinstance(value.get(name), list):
-            raise DataError(f"{path}: no list {name!r}; format=coco expects an object with {', '.join(LISTS)}")
-    lines = _lines(text)
-    return {name: list(zip(lines[name], value[name], strict=True)) for name in LISTS}
-
-
-def _lines(text: str) -> dict[str, list[int]]:
-    """The line on which each entry of the lists in an object begins. The text is known to be valid JSON."""
-    decode = json.JSONDecoder().raw_decode
-    lines: dict[str, list[int]] = {}
-    line, counted = 1, 0
-
-    def after(position: int) -> int:
-        found = _NEXT.match(text, position)
-        return found.end() if found else position
-
-    position = after(text.index("{") + 1)
-    while text[position] != "}":
-        name, end = decode(text, position)
-        position = after(end)
-        if text[position] != "[":
-            position = after(decode(text, position)[1])
-            continue
-        lines[name] = []
-        position = after(position + 1)
-        while text[position] != "]":
-            line, counted = line + text.count("\n", counted, position), position
-            lines[name].append(line)
-            position = after(decode(text, position)[1])
-        position = after(position + 1)
-    return lines
