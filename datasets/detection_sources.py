@@ -81,9 +81,7 @@ def read_detection_sets(data: DataConfig) -> DetectionSets:
     if repeated:
         rejections += repeated
         notes.append(f"{len(repeated)} training pictures left out, as they are in data.val or data.test too")
-    if train and not data.val and (data.split.by == "list" or data.split.fraction > 0):
-        if data.split.by == "subject":
-            raise ConfigError("data.split.by=subject: a picture is of no one subject; take fraction or list")
+    if train and not data.val and data.split.holds_out:
         fit = [sample for sample in train if sample.validate]
         only_train = [sample for sample in train if not sample.validate]
         train, val = split_samples(fit, data.split, root)

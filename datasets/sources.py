@@ -62,7 +62,7 @@ def read_sets(data: DataConfig, num_keypoints: int, source_points: list[int], pr
         rejections += duplicates
         if duplicates:
             notes.append(f"{len(duplicates)} training faces left out as duplicates (data.drop_duplicates)")
-    if train and not data.val and (data.split.by == "list" or data.split.fraction > 0):
+    if train and not data.val and data.split.holds_out:
         fit = [sample for sample in train if sample.labelled and sample.validate]
         only_train = [sample for sample in train if not (sample.labelled and sample.validate)]
         train, val = split_samples(fit, data.split, root)
