@@ -25,6 +25,10 @@ class ModelFileError(FacetrainError):
     exit_code = 2
 
 
+class WriteError(FacetrainError):
+    """A file that cannot be written: a disk that is full or read-only."""
+
+
 class TrainingError(FacetrainError):
     """Training that cannot go on, such as a loss that is not finite or a disk that is full."""
 
