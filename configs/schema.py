@@ -45,7 +45,7 @@ def section(cls: type) -> Any:
 class SplitConfig:
     """How a validation part is taken from the training samples when data.val is empty."""
 
-    by: str = key("fraction", "what stays together: fraction: a picture, drawn at random; head: TAO's random partition: "
+    by: str = key("fraction", "what stays together: fraction: a picture, at random; head: TAO's random partition: "
                               "the first pictures of each source by name; sequence: the pictures of a folder, or of a "
                               "pattern's group; subject: those of a person; list: what a file names",
                   choices=("fraction", "head", "sequence", "subject", "list"))  # fmt: skip

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TypeVar
 
 from ..errors import DataError
 from .image import IMAGE_SUFFIXES, image_size
 from .sample import ByteArray, Rejection
 
 Box = tuple[float, float, float, float]
+AnyPath = TypeVar("AnyPath", bound=PurePath)
+
 PROBES = 50  # pictures that are looked for before a folder is given up
+FARTHEST = 1e7  # pixels; what is beyond is no number of pixels, and 32 bits would round it
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,8 @@ Labels = tuple[list[LabelledPicture], list[Rejection]]  # what every reader retu
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture as a reader found it in `label` at `line`; `said` is its size, where the label gives it."""
+    """One picture as a reader found it in `label` at `line`; `said` is its size, where the label gives it. Boxes are in
+    pixels, or in `shares` of the upright picture's width and height."""
 
     label: Path
     image: Path
@@ -74,6 +81,7 @@ class Entry:
     boxes: Sequence[LabelledBox]
     line: int | None = None
     said: tuple[int, int] | None = None
+    shares: bool = False
 
 
 def check(entry: Entry) -> tuple[LabelledPicture | None, list[Rejection]]:
@@ -84,7 +92,7 @@ def check(entry: Entry) -> tuple[LabelledPicture | None, list[Rejection]]:
     read.
     """
     label = str(entry.label)
-    if not entry.image.is_file():
+    if not os.path.isfile(entry.image):  # Path.is_file raises on names that the system cannot have
         return None, [Rejection(label, entry.line, "image missing", f"no such file: {entry.image}")]
     try:
         size = image_size(entry.image)
@@ -94,8 +102,8 @@ def check(entry: Entry) -> tuple[LabelledPicture | None, list[Rejection]]:
         detail = "the label says {} x {}, the upright picture has {} x {}".format(*entry.said, *size)
         return None, [Rejection(label, entry.line, "size mismatch", f"{entry.image}: {detail}")]
     kept, rejections = [], []
-    for box in entry.boxes:
-        reason = box_fault(box.box, size)
+    for box in _in_pixels(entry.boxes, size) if entry.shares else entry.boxes:
+        reason = box_fault(box.box, size) or _attribute_fault(box)
         if reason is None:
             kept.append(box)
         else:
@@ -121,6 +129,8 @@ def box_fault(box: Box, size: tuple[int, int]) -> str | None:
     x1, y1, x2, y2 = box
     if not all(map(math.isfinite, box)):
         return "box not finite"
+    if max(map(abs, box)) > FARTHEST:
+        return "box not in pixels"
     if x2 < x1 or y2 < y1:
         return "box inverted"
     if x2 == x1 or y2 == y1:
@@ -128,6 +138,18 @@ def box_fault(box: Box, size: tuple[int, int]) -> str | None:
     if x2 <= 0 or y2 <= 0 or x1 >= size[0] or y1 >= size[1]:
         return "box outside the picture"
     return None
+
+
+def _attribute_fault(box: LabelledBox) -> str | None:
+    return None if all(abs(value) <= FARTHEST for value in box.attributes.values()) else "attribute not finite"
+
+
+def _in_pixels(boxes: Iterable[LabelledBox], size: tuple[int, int]) -> list[LabelledBox]:
+    width, height = size
+    return [
+        replace(box, box=(box.box[0] * width, box.box[1] * height, box.box[2] * width, box.box[3] * height))
+        for box in boxes
+    ]
 
 
 def numbers(words: Sequence[str], line: int | None = None) -> list[float]:
@@ -167,17 +189,37 @@ def pictures_for(labels: list[Path], folder: Path, images: Path | None, siblings
     return {}
 
 
+def pictures_named(stems: Iterable[str], folder: Path) -> dict[str, Path]:
+    """The pictures `folder/stem.*` of those stems, by stem; other folders than theirs are not looked into."""
+    wanted = set(stems)
+    pictures = {}
+    for place in {PurePosixPath(stem).parent for stem in wanted}:
+        with suppress(OSError, ValueError):  # no such folder, or a name that the system cannot have
+            found = (place / name for name in os.listdir(folder / place))
+            pictures.update({_stem(file): folder / file for file in _by_suffix(found) if _stem(file) in wanted})
+    return pictures
+
+
+def _stem(file: PurePosixPath) -> str:
+    return file.with_suffix("").as_posix()
+
+
 def _pictures_by_stem(folder: Path) -> dict[str, Path]:
-    """Where several pictures share a name, the first kind of IMAGE_SUFFIXES counts."""
-    pictures = [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES]
-    pictures.sort(key=lambda file: IMAGE_SUFFIXES.index(file.suffix.lower()), reverse=True)
-    return {stem_in(folder, file): file for file in pictures}
+    """Every picture below the folder, by `stem_in`."""
+    return {stem_in(folder, file): file for file in _by_suffix(sorted(folder.rglob("*")))}
+
+
+def _by_suffix(files: Iterable[AnyPath]) -> list[AnyPath]:
+    """The pictures among the files. Of those that share a stem the first kind of IMAGE_SUFFIXES comes last, so that it
+    stays in a dictionary."""
+    pictures = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(pictures, key=lambda file: IMAGE_SUFFIXES.index(file.suffix.lower()), reverse=True)
 
 
 def folder_with(names: Sequence[str], candidates: Iterable[Path]) -> Path:
     """The first folder that holds one of the first `names`; the first of all where none does."""
     folders = list(candidates)
     for folder in folders:
-        if any((folder / name).is_file() for name in names[:PROBES]):
+        if any(os.path.isfile(folder / name) for name in names[:PROBES]):
             return folder
     return folders[0]
