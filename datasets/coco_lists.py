@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .labelled import read_text
+from .labelled import BrokenLabel, read_text
+from .source_files import picture_name
 
 LISTS = ("images", "annotations", "categories")
 _NEXT = re.compile(r"\s*[,:]?\s*")
@@ -30,6 +32,32 @@ def read_lists(path: Path) -> dict[str, Lined]:
             raise DataError(f"{path}: no list {name!r}; COCO has an object with {', '.join(LISTS)}")
     lines = _lines(text)
     return {name: list(zip(lines[name], value[name], strict=True)) for name in LISTS}
+
+
+def picture_folders(path: Path) -> Iterator[Path]:
+    """Where the pictures of a label file may lie: beside it, or in `images` or the folder that the file's name ends
+    with (`instances_val2017.json`: `val2017`), next to it or one folder up."""
+    part = path.stem.split("_")[-1]
+    for place in (path.parent, path.parent.parent):
+        yield from (place, place / "images", place / part, place / "images" / part)
+
+
+def picture_of(value: Any, line: int) -> tuple[Any, str, tuple[int, int] | None]:
+    """Id, name, and (width, height) where it is told."""
+    key, name = id_of(value, "id", line), picture_name(value.get("file_name"), "file_name", line)
+    width, height = value.get("width"), value.get("height")
+    told = isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0
+    return key, name, (width, height) if told else None
+
+
+def id_of(value: Any, key: str, line: int) -> int | str:
+    """The id at `key`. Raises BrokenLabel when `value` is no object, or has none."""
+    if not isinstance(value, dict):
+        raise BrokenLabel(f"expected an object, found {value!r:.80}", line)
+    found = value.get(key)
+    if not isinstance(found, (int, str)):
+        raise BrokenLabel(f"{key} is {found!r:.80}, expected a number", line)
+    return found
 
 
 def _lines(text: str) -> dict[str, list[int]]:

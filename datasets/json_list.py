@@ -51,7 +51,7 @@ class JsonList:
         decoder = json.JSONDecoder()
         position = self._skip_space(0)
         if self.text[position : position + 1] != "[":
-            raise self._broken("expected a list of pictures: [{...}, ...]", position)
+            raise self._broken("expected a list: [{...}, ...]", position)
         position = self._skip_space(position + 1)
         closed = self.text[position : position + 1] == "]"
         while not closed:
@@ -59,6 +59,8 @@ class JsonList:
                 value, end = decoder.raw_decode(self.text, position)
             except json.JSONDecodeError as error:
                 raise self._broken(error.msg, error.pos) from None
+            except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists a thousand deep
+                raise self._broken(str(error), position) from None
             yield JsonEntry(value, self, position, end)
             between = _BETWEEN.match(self.text, end)
             if between is None:

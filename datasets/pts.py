@@ -29,8 +29,9 @@ def read_pts(path: Path) -> FloatArray:
 def read_pts_folder(source: SourceConfig, root: Path) -> tuple[list[FaceSample], list[Rejection]]:
     """Every `.pts` file below `root / source.path`, at any depth, in the order of their names.
 
-    A picture's name is its path below that folder. A broken label, one without a picture and a face outside the
-    source's rules are rejections.
+    A picture's name is its path below that folder. Coordinates count from `source.first_pixel`: 300-W's own files are
+    MATLAB's, where the first pixel is 1 (https://ibug.doc.ic.ac.uk/resources/300-W/). A broken label, one without a
+    picture and a face outside the source's rules are rejections.
     """
     folder = root / source.path
     files = sorted(folder.rglob("*"))
@@ -49,7 +50,7 @@ def read_pts_folder(source: SourceConfig, root: Path) -> tuple[list[FaceSample],
         else:
             states = np.full(len(points), PointState.VISIBLE, np.int8)
             name = picture.relative_to(folder).as_posix()
-            sample = FaceSample(picture, points, states, name=name, label=str(file))
+            sample = FaceSample(picture, points - source.first_pixel, states, name=name, label=str(file))
             checked = fit_to_picture(sample, source.min_visible_fraction)
             if isinstance(checked, FaceSample):
                 samples.append(checked)

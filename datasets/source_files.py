@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..errors import DataError
 from .image import IMAGE_SUFFIXES
+from .labelled import BrokenLabel
 from .sample import Rejection
 
 Sample = TypeVar("Sample")
@@ -62,3 +64,18 @@ def picture_files(folder: str, key: str, of: str = "pictures") -> list[Path]:
     if not files:
         raise DataError(f"{key}={folder}: no picture ({', '.join(IMAGE_SUFFIXES)}) in this folder or below it")
     return files
+
+
+def picture_name(value: object, what: str, line: int | None = None) -> str:
+    """A file name that the system can have. Raises BrokenLabel, naming `what` it is, otherwise."""
+    try:
+        if isinstance(value, str) and value.strip() and b"\0" not in os.fsencode(value):
+            return value
+    except UnicodeEncodeError:
+        pass
+    raise BrokenLabel(f"{what} is {value!r:.80}, expected the name of a picture", line)
+
+
+def printable(text: str) -> str:
+    """The text, for messages: without what no terminal or file can take."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -15,9 +15,15 @@ from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, or
 class SourceConfig:
     """One set of faces."""
 
-    format: str = key("synthetic", "how the labels are written", choices=("pts", "fpenet_json", "synthetic"))
-    path: str = key("", "folder of .pts files, or an FPENet label JSON (a folder: every .json in it); below data.root")
-    image_root: str = key("", "fpenet_json: folder that file names start from, below data.root; empty: the JSON's own")
+    format: str = key("synthetic", "how the labels are written",
+                      choices=("pts", "fpenet_json", "fpenet_tfrecords", "wflw", "cofw", "coco_keypoints",
+                               "label_studio", "csv", "synthetic"))  # fmt: skip
+    path: str = key("", "the label file, or folder of label files, below data.root; see docs/data.md")
+    image_root: str = key("", "folder that the labels' file names start from, below data.root; empty: the label's own")
+    points: str = key("", "map the labels' points to another layout: 98_to_68, ... or a YAML file below data.root")
+    columns: dict[str, str] = key({}, "csv: names of the columns, such as {image: file, x: 'lm{}x', y: 'lm{}y'}")
+    first_pixel: int = key(0, "pts, csv: index of the first pixel; 1 in files made with MATLAB, as 300-W's own",
+                           low=0, high=1)  # fmt: skip
     name: str = key("", "name in reports; empty: the last part of the path")
     labelled: bool = key(True, "false: the points only place the crop, and the face serves the ELT loss without labels")
     weight: float = key(1.0, "weight of these faces in the loss", low=0.0)
