@@ -97,11 +97,11 @@ class _Faces:
 
     def __init__(self, spec: FpenetExportSpec, predictor: Predictor) -> None:
         self.spec, self.predictor = spec, predictor
-        meta, k = predictor.meta, predictor.scheme.num_keypoints
+        meta, scheme = predictor.meta, predictor.scheme
         source_points = list((meta.config.get("model") or {}).get("source_points") or [])
 
         def read(data: DataConfig) -> FaceSets:
-            return read_sets(data, k, source_points, predictor.preprocessing)
+            return read_sets(data, scheme.num_keypoints, source_points, predictor.preprocessing, scheme.names)
 
         sets = sets_or_none(
             spec.data,
