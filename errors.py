@@ -35,3 +35,7 @@ class TrainingError(FacetrainError):
 
 class ExportError(FacetrainError):
     """An export that cannot be made or handed over: a graph an engine refuses, a result out of tolerance."""
+
+
+class DataFaults(FacetrainError):
+    """A data set in which `check` has found errors; its report names them."""

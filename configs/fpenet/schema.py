@@ -7,6 +7,7 @@ from typing import Any
 
 from ...errors import ConfigError
 from ..benchmark_schema import BenchmarkConfig
+from ..check_schema import FaceCheckConfig
 from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
 from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
 
@@ -20,7 +21,9 @@ class SourceConfig:
                                "label_studio", "csv", "synthetic"))  # fmt: skip
     path: str = key("", "the label file, or folder of label files, below data.root; see docs/data.md")
     image_root: str = key("", "folder that the labels' file names start from, below data.root; empty: the label's own")
-    points: str = key("", "map the labels' points to another layout: 98_to_68, ... or a YAML file below data.root")
+    points: str = key(
+        "", "map the labels' points to another layout: 98_to_68, ... or a YAML file below data.root"
+    )
     columns: dict[str, str] = key({}, "csv: names of the columns, such as {image: file, x: 'lm{}x', y: 'lm{}y'}")
     first_pixel: int = key(0, "pts, csv: index of the first pixel; 1 in files made with MATLAB, as 300-W's own",
                            low=0, high=1)  # fmt: skip
@@ -267,3 +270,25 @@ class FpenetBenchmarkSpec(BenchmarkConfig):
     """`fpenet benchmark`."""
 
     results_dir: str = key("results/fpenet_benchmark", "folder for benchmark.json and report.html")
+
+
+@dataclass
+class LayoutConfig:
+    """Which points the faces are read with, as model.* says in training."""
+
+    num_keypoints: int = key(80, "K, points a face", low=1, high=1000)
+    scheme: str = key("", "keypoint scheme: a YAML file; empty: the built-in one of 68, 80 or 104 points")
+    source_points: list[int] = key([], "0-based points to keep of labels with more; as many as num_keypoints")
+
+
+@dataclass
+class FpenetCheckSpec:
+    """`fpenet check`."""
+
+    results_dir: str = key("results/fpenet_check", "folder for check.json, report.html and the cleaned lists")
+    overwrite: bool = key(False, "write over results that stand there")
+    fix: bool = key(False, "write cleaned label lists and a spec that trains on them; --fix is the same")
+    data: DataConfig = section(DataConfig)
+    crop: CropConfig = section(CropConfig)
+    model: LayoutConfig = section(LayoutConfig)
+    check: FaceCheckConfig = section(FaceCheckConfig)
