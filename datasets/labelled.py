@@ -157,10 +157,15 @@ def numbers(words: Sequence[str], line: int | None = None) -> list[float]:
     values = []
     for word in words:
         try:
-            values.append(float(word))
+            values.append(float(word.replace("_", "?")))  # Python would read 1_0 as 10
         except ValueError:
-            raise BrokenLabel(f"expected a number, found {word!r}", line) from None
+            raise BrokenLabel(f"expected a number, found {word!r:.80}", line) from None
     return values
+
+
+def whole_number(word: str) -> int | None:
+    """A word of up to 9 digits as a number; None where it is something else."""
+    return int(word) if word.isascii() and word.isdigit() and len(word) <= 9 else None
 
 
 def read_text(path: Path) -> str:
@@ -180,10 +185,10 @@ def pictures_for(labels: list[Path], folder: Path, images: Path | None, siblings
     """The pictures of the label files below `folder`, by `stem_in`: those below `images` if that is given; else beside
     the labels; else in the first of the folders next to theirs that has any."""
     if images is not None:
-        return _pictures_by_stem(images)
+        return pictures_below(images)
     stems = {stem_in(folder, label) for label in labels}
     for place in (folder, *(folder.parent / name for name in siblings)):
-        pictures = _pictures_by_stem(place) if place.is_dir() else {}
+        pictures = pictures_below(place) if place.is_dir() else {}
         if not stems.isdisjoint(pictures):
             return pictures
     return {}
@@ -204,7 +209,7 @@ def _stem(file: PurePosixPath) -> str:
     return file.with_suffix("").as_posix()
 
 
-def _pictures_by_stem(folder: Path) -> dict[str, Path]:
+def pictures_below(folder: Path) -> dict[str, Path]:
     """Every picture below the folder, by `stem_in`."""
     return {stem_in(folder, file): file for file in _by_suffix(sorted(folder.rglob("*")))}
 

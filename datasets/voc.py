@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from ..configs.facenet.schema import SourceConfig
-from .labelled import BrokenLabel, Entry, LabelledBox, Labels, check_all, numbers, pictures_for, stem_in
+from .labelled import BrokenLabel, Entry, LabelledBox, Labels, check_all, numbers, pictures_for, stem_in, whole_number
 from .sample import Rejection
 
 IMAGE_FOLDERS = ("JPEGImages", "images")  # beside the folder of labels
@@ -51,7 +51,7 @@ def read_voc(source: SourceConfig, root: Path) -> Labels:
 def _size(label: ElementTree.Element) -> tuple[int, int] | None:
     """(width, height) of the picture, where the label tells them."""
     words = [label.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
-    width, height = (int(word) if word.isdigit() else 0 for word in words)
+    width, height = (whole_number(word) for word in words)
     return (width, height) if width and height else None
 
 
