@@ -145,7 +145,7 @@ def _face(path: Path, folder: Path, line: int, row: list[str], columns: Columns,
     for n, value in enumerate(cells("v")):
         if value not in ("0", "1", "2", ""):
             raise BrokenLabel(f"v of point {n + 1} is {value!r:.40}, expected 0, 1 or 2", line)
-        states[n] = int(value or 0)
+        states[n] = int(value or PointState.VISIBLE)
     for n, (x, y) in enumerate(zip(cells("x"), cells("y"), strict=True)):
         if states[n] != PointState.MISSING and (x or y):
             xy[n] = pixels(x, f"x of point {n + 1}", line), pixels(y, f"y of point {n + 1}", line)

@@ -24,11 +24,10 @@ def address_path(address: str) -> str:
     """The path within an address, without host, query and escapes; "" where there is none."""
     try:
         parts = urlsplit(address.replace("\\", "/"))
-        if given := parse_qs(parts.query).get("d"):
-            return given[0]
+        given = parse_qs(parts.query).get("d") or [unquote(parts.path)]
     except ValueError:  # such as half an IPv6 host
         return ""
-    return unquote(parts.path)
+    return given[0].replace("\\", "/")
 
 
 class LocalPictures:
