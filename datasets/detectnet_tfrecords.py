@@ -1,4 +1,4 @@
-"""TAO DetectNet_v2's TFRecords, as its `dataset_convert` writes them (gridbox.md §4.3): one picture a record, no pixels."""
+"""TAO DetectNet_v2's TFRecords, as its `dataset_convert` writes them (gridbox.md §4.3), without pixels."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def read_detectnet_tfrecords(source: SourceConfig, root: Path) -> Labels:
     for name, (file, start, features) in named:
         image = pictures.get(name)
         if image is None:
-            found = f"no picture {printable(name)}.* below {folder}"
-            rejections.append(_rejection(file, start, "image missing", found))
+            nothing = f"no picture {printable(name)}.* below {folder}"
+            rejections.append(_rejection(file, start, "image missing", nothing))
             continue
         try:
             boxes = list(_boxes(features))

@@ -68,8 +68,8 @@ def read_fddb(source: SourceConfig, root: Path) -> Labels:
                 rejections.append(fault.rejection(file))
                 continue
             if image is None:
-                found = f"no picture {printable(name)}.* below {folder}"
-                rejections.append(Rejection(str(file), line, "image missing", found))
+                nothing = f"no picture {printable(name)}.* below {folder}"
+                rejections.append(Rejection(str(file), line, "image missing", nothing))
             else:
                 entries.append(Entry(file, image, name + image.suffix, boxes, line))
     found, others = check_all(entries)

@@ -14,10 +14,10 @@ from .source_files import printable
 def read_label_studio_boxes(source: SourceConfig, root: Path) -> Labels:
     """Every annotated picture of the export at `root / source.path`, JSON or JSON-MIN, or of a folder of them.
 
-    How pictures are found, and what `datasets/label_studio.py` makes of turned ones, is said there; they are below
-    `source.images`, else below the file's folder. A rotated rectangle becomes the upright box around it, which is
-    larger than what was drawn. One with several labels is a box of each. Points are passed over, regions of other shapes are
-    rejections, without their picture. A picture that was annotated with nothing is one without a face.
+    How pictures are found below `source.images`, else below the file's folder, and what is made of turned ones, is
+    said in `datasets/label_studio.py`. A rotated rectangle becomes the upright box around it, which is larger than what
+    was drawn. One with several labels is a box of each. Points are passed over; regions of other shapes are rejections,
+    without their picture. A picture that was annotated with nothing is one without a face.
 
     A rectangle that cannot be read takes its picture with it. Raises DataError where a file is no JSON list.
     """
