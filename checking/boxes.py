@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..configs.facenet.schema import DataConfig, SourceConfig
 from ..datasets.detection_sources import ClassMapping, read_pictures
-from ..datasets.labelled import LabelledPicture
+from ..datasets.labelled import LabelledBox, LabelledPicture
 from ..datasets.sample import DetectionSample, FloatArray
 from ..datasets.split import split_samples
 from ..errors import DataError
 from .findings import Finding, from_rejection
 from .label_noise import box_iou
-from .sets import PARTS, source_name
+from .sets import PARTS, refuse_store, source_name
 
 SLACK = 1.0  # pixels that a box may reach out of its picture: labels are rounded, pictures resized
 TWICE = 0.85  # IoU of two boxes that are one face
@@ -55,13 +56,23 @@ class ReadPictures:
         other: int | None = None,
         *,
         line: int | None = None,
+        box: NDArray[np.floating] | None = None,
     ) -> Finding:
-        """A finding of picture `index`, or of the box on `line`."""
+        """A finding of picture `index`, or of its box `box` on `line`."""
         label, sample = self.labels[index], self.samples[index]
         file = label.label or f"{sample.source}/{sample.name}"
         place = label.line if line is None else line
         return Finding(
-            kind, self.parts[index], sample.source, file, place, f"{sample.name}: {detail}", index, other, badness
+            kind,
+            self.parts[index],
+            sample.source,
+            file,
+            place,
+            f"{sample.name}: {detail}",
+            index,
+            other,
+            badness,
+            None if box is None else _rounded(box),
         )
 
 
@@ -75,9 +86,10 @@ def read_boxes(data: DataConfig) -> ReadPictures:
     for part in PARTS:
         sources: list[SourceConfig] = getattr(data, part)
         for number, source in enumerate(sources):
-            name = source_name(source, Path(data.root))
+            name, key = source_name(source, Path(data.root)), f"data.{part}[{number}]"
+            refuse_store(source, key)
             try:
-                pictures, rejections = read_pictures(source, Path(data.root), f"data.{part}[{number}]")
+                pictures, rejections = read_pictures(source, Path(data.root), key)
             except DataError as error:
                 file = str(Path(data.root) / source.path)
                 read.findings.append(Finding("source unusable", part, name, file, detail=str(error)))
@@ -121,25 +133,25 @@ def check_boxes(read: ReadPictures, max_aspect: float) -> list[Finding]:
     findings = []
     for index, label in enumerate(read.labels):
         for box in label.boxes:
-            findings += _box_faults(read, index, np.array(box.box, np.float64), box.line, max_aspect)
+            findings += _box_faults(read, index, box, max_aspect)
         findings += _twice(read, index)
     return findings + _classes(read)
 
 
-def _box_faults(read: ReadPictures, index: int, box: np.ndarray, line: int | None, max_aspect: float) -> list[Finding]:
-    width, height = read.labels[index].size
-    corners = "(" + ", ".join(f"{value:g}" for value in box) + ")"
+def _box_faults(read: ReadPictures, index: int, labelled: LabelledBox, max_aspect: float) -> list[Finding]:
+    (width, height), box, line = read.labels[index].size, np.array(labelled.box, np.float64), labelled.line
+    corners = _corners(box)
     findings = []
     beyond = float(np.max([-box[0], -box[1], box[2] - width, box[3] - height]))
     if beyond > SLACK:
         share = beyond / float((box[2:] - box[:2]).max())
         detail = f"box {corners} by {beyond:.1f} pixels, picture {width} x {height}"
-        findings.append(read.finding("box partly outside", index, detail, share, line=line))
+        findings.append(read.finding("box partly outside", index, detail, share, line=line, box=box))
     sides = np.sort(box[2:] - box[:2])
     if sides[1] > max_aspect * sides[0]:
         aspect = float(sides[1] / sides[0])
         detail = f"box {corners}, one side {aspect:.1f} times the other"
-        findings.append(read.finding("absurd aspect", index, detail, aspect, line=line))
+        findings.append(read.finding("absurd aspect", index, detail, aspect, line=line, box=box))
     return findings
 
 
@@ -149,17 +161,21 @@ def _twice(read: ReadPictures, index: int) -> list[Finding]:
         return []
     overlap = np.triu(box_iou(sample.boxes, sample.boxes), 1)
     overlap[sample.labels[:, None] != sample.labels[None]] = 0
-    lines = {box.box: box.line for box in read.labels[index].boxes}
+    lines = {_rounded(np.array(box.box, np.float32)): box.line for box in read.labels[index].boxes}
     findings = []
     for one, other in zip(*np.nonzero(overlap > TWICE), strict=True):
-        corners = " and ".join(_corners(sample.boxes[i]) for i in (one, other))
-        line = lines.get(tuple(float(value) for value in sample.boxes[other]))  # type: ignore[arg-type]
-        iou = float(overlap[one, other])
-        findings.append(read.finding("box twice", index, f"{corners}, IoU {iou:.2f}", iou, line=line))
+        box = sample.boxes[other]
+        corners = f"{_corners(sample.boxes[one])} and {_corners(box)}"
+        line, iou = lines.get(_rounded(box)), float(overlap[one, other])
+        findings.append(read.finding("box twice", index, f"{corners}, IoU {iou:.2f}", iou, line=line, box=box))
     return findings
 
 
-def _corners(box: FloatArray) -> str:
+def _rounded(box: NDArray[np.floating]) -> tuple[float, ...]:
+    return tuple(float(value) for value in box)
+
+
+def _corners(box: NDArray[np.floating]) -> str:
     return "(" + ", ".join(f"{value:g}" for value in box) + ")"
 
 

@@ -69,7 +69,9 @@ class _Pictures:
         for members in self.faces:
             squares = [(i, preprocessing.square(samples[i].points, samples[i].box)) for i in members]
             placed = [(i, square) for i, square in squares if square is not None]
-            self.tasks.append(Task(samples[members[0]].image, tuple(square for _, square in placed)))
+            image = samples[members[0]].image
+            assert isinstance(image, (Path, np.ndarray))  # `read_faces` refuses stores
+            self.tasks.append(Task(image, tuple(square for _, square in placed)))
             self.crops += [i for i, _ in placed]
 
 
@@ -200,7 +202,10 @@ def _label_noise(
 
 def grey_picture(sample: FaceSample) -> ByteArray:
     """[H, W]."""
-    return read_image(sample.image, grey=True) if isinstance(sample.image, Path) else luma(sample.image)
+    if isinstance(sample.image, Path):
+        return read_image(sample.image, grey=True)
+    assert isinstance(sample.image, np.ndarray)
+    return luma(sample.image)
 
 
 def _statistics(read: ReadFaces, layout: Layout, light: np.ndarray) -> list[Statistic]:

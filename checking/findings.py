@@ -55,6 +55,7 @@ class Finding:
         sample: position of the face or picture among those that were read; None where it could not be read.
         other: position of what it is a duplicate of.
         badness: worse is larger; sorts findings of a kind.
+        box: (x1, y1, x2, y2) of the box that it is about.
     """
 
     kind: str
@@ -66,6 +67,7 @@ class Finding:
     sample: int | None = None
     other: int | None = None
     badness: float = 0.0
+    box: tuple[float, ...] | None = None
 
     @property
     def severity(self) -> str:

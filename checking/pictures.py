@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from ..datasets.image import PictureHead
@@ -40,7 +41,5 @@ def scan_findings(scan: Scan, paths: list[Path | None], found: Callable[[int, st
     findings: list[Finding] = []
     for i, path in enumerate(paths):
         if path is not None:
-            findings += picture_faults(
-                scan.heads[i], scan.faults[i], path, lambda kind, detail, i=i: found(i, kind, detail)
-            )
+            findings += picture_faults(scan.heads[i], scan.faults[i], path, partial(found, i))
     return findings

@@ -22,9 +22,9 @@ def head_pose(points: NDArray[np.floating], template: Floats) -> Floats:
     if not known.any():
         return angles
     left, singular, right = np.linalg.svd(camera[known], full_matrices=False)
-    turn = left @ right
+    turn: Floats = left @ right
     turn[singular[:, 1] < 1e-6 * singular[:, 0]] = np.nan  # points on a line
-    ahead = np.cross(turn[:, 0], turn[:, 1])  # third row: where each axis points in depth
+    ahead: Floats = np.cross(turn[:, 0], turn[:, 1])  # third row: where each axis points in depth
     yaw = np.arctan2(turn[:, 0, 2], ahead[:, 2])
     pitch = np.arcsin(np.clip(-turn[:, 1, 2], -1, 1))
     roll = np.arctan2(turn[:, 1, 0], turn[:, 0, 0])

@@ -14,7 +14,7 @@ from ..datasets.sources import read_source
 from ..datasets.split import split_samples
 from ..errors import DataError
 from .findings import Finding, from_rejection
-from .sets import PARTS, source_name
+from .sets import PARTS, refuse_store, source_name
 
 
 @dataclass
@@ -43,6 +43,7 @@ def read_faces(data: DataConfig, num_keypoints: int, source_points: list[int], n
     for part in PARTS:
         for number, source in enumerate(getattr(data, part)):
             key = f"data.{part}[{number}]"
+            refuse_store(source, key)
             try:
                 samples, rejections = read_source(source, root, num_keypoints, source_points, key, names)
             except DataError as error:

@@ -53,7 +53,7 @@ class Checked:
         findings: all.
         notes: sentences worth showing.
         statistics: quantities with their plots.
-        worst: (title, caption, pictures with a line each) of what fits least, faults or not.
+        sheets: (title, caption, pictures with a line each) of samples that no finding need be about.
     """
 
     noun: str
@@ -62,7 +62,7 @@ class Checked:
     findings: Sequence[Finding]
     notes: Sequence[str]
     statistics: Sequence[Statistic]
-    worst: Sequence[tuple[str, str, Sequence[tuple[ByteArray, str]]]] = ()
+    sheets: Sequence[tuple[str, str, Sequence[tuple[ByteArray, str]]]] = ()
 
 
 def write_json(path: Path, checked: Checked) -> None:
@@ -87,7 +87,7 @@ def write_page(
     sections = [Section("What was found", [*checked.notes, counts_table(checked), kinds_table(checked)])]
     for kind, found in by_kind(checked.findings).items():
         sections.append(Section(f"{kind.capitalize()}: {len(found)}", _kind_blocks(kind, found, pictures, draw)))
-    for heading, caption, shown in checked.worst:
+    for heading, caption, shown in checked.sheets:
         if shown:
             sections.append(Section(heading, [Pictures(shown, caption)]))
     figures = [_histogram(statistic) for statistic in checked.statistics if _drawn(statistic)]
@@ -134,7 +134,7 @@ def statistics_table(checked: Checked) -> Table:
 
 def _kind_blocks(kind: str, found: Sequence[Finding], pictures: int, draw: Picture) -> list[Any]:
     blocks: list[Any] = [MEANINGS.get(kind, "Left out by training.").capitalize() + "."]
-    shown = []
+    shown: list[tuple[ByteArray, str]] = []
     for finding in found:
         if len(shown) >= pictures:
             break

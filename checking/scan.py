@@ -115,8 +115,8 @@ def look(task: Task) -> Seen:
     size = (grey.shape[1], grey.shape[0]) if head is None else head.size
     small = np.asarray(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
     scale = grey.shape[1] / size[0]
-    faces = [cut(grey, (x * scale, y * scale, side * scale), SIDE) for x, y, side in task.squares]
-    return Seen(head, "", size, float(small.mean()), small, np.array(faces, np.uint8).reshape(-1, SIDE, SIDE))
+    crops = [cut(grey, (x * scale, y * scale, side * scale), SIDE) for x, y, side in task.squares]
+    return Seen(head, "", size, float(small.mean()), small, np.array(crops, np.uint8).reshape(-1, SIDE, SIDE))
 
 
 def _opened(task: Task) -> tuple[PictureHead | None, ByteArray]:

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Protocol
 
+from ..errors import ConfigError
 from .findings import ERROR, Finding
 
+STORE = "store"
 PARTS = ("train", "val", "test")
 ORDER = {"test": 0, "val": 1, "train": 2}  # of two alike the one in the earlier part stays
 
@@ -25,6 +27,14 @@ def source_name(source: Source, root: Path) -> str:
     """As samples have it."""
     path = root / source.path
     return source.name or (path.stem if path.is_file() else PurePath(source.path).name) or source.format
+
+
+def refuse_store(source: Source, key: str) -> None:
+    """Raises ConfigError for a source that is packed: its crops were read, and checked, when it was made."""
+    if source.format == STORE:
+        raise ConfigError(
+            f"{key}.format={STORE}: check reads label files and pictures; give the sources that convert packed"
+        )
 
 
 def count_rows(

@@ -92,10 +92,10 @@ def learn_shape(faces: Complex, start: Complex | None = None) -> ShapeModel | No
     if len(faces) < FEWEST or faces.shape[1] < 4:
         return None
     known = np.isfinite(faces)
-    mean = _framed(_median(_upright(faces)) if start is None else start)
+    mean = framed(_median(_upright(faces)) if start is None else start)
     for _ in range(ROUNDS):
         a, b = align(faces, mean, _robust(faces, mean, known))
-        mean = _framed(_median((faces - b[:, None]) / a[:, None]))
+        mean = framed(_median((faces - b[:, None]) / a[:, None]))
     weights = _robust(faces, mean, known)
     a, b = align(faces, mean, weights)
     placed = (faces - b[:, None]) / a[:, None]
@@ -202,7 +202,7 @@ def _median(faces: Complex) -> Complex:
     return np.nanmedian(faces.real, axis=0) + 1j * np.nanmedian(faces.imag, axis=0)
 
 
-def _framed(shape: Complex) -> Complex:
+def framed(shape: Complex) -> Complex:
     """Centred, longer side 1."""
     side = max(np.ptp(shape.real), np.ptp(shape.imag), 1e-9)
     return (shape - shape.mean()) / side

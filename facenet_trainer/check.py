@@ -19,6 +19,7 @@ from ..checking.sets import PARTS, count_rows
 from ..configs.compose import to_plain
 from ..configs.facenet.schema import FacenetCheckSpec, SourceConfig
 from ..datasets.image import read_image
+from ..datasets.preprocessing import cut
 from ..datasets.sample import ByteArray, DetectionSample
 from ..datasets.write_coco import write_coco
 from ..errors import ConfigError, DataError, DataFaults
@@ -27,6 +28,8 @@ from .draw import draw_boxes
 
 RESULT = "check.json"
 SIDE = 480  # pixels of the longer side of a picture in the report
+CLOSE = 240  # pixels of the surroundings of a box
+AROUND, LEAST = 4.0, 60.0  # side of these, as a multiple of the box's, and pixels of the picture at least
 
 
 def check(spec: FacenetCheckSpec) -> None:
@@ -48,7 +51,15 @@ def check(spec: FacenetCheckSpec) -> None:
     rows = count_rows(
         pictures.read.parts, [s.source for s in samples], [len(s.boxes) for s in samples], pictures.findings
     )
-    checked = Checked("pictures", "boxes", rows, pictures.findings, pictures.notes, pictures.statistics)
+    checked = Checked(
+        "pictures",
+        "boxes",
+        rows,
+        pictures.findings,
+        pictures.notes,
+        pictures.statistics,
+        [("Pictures as they are labelled", "Drawn at random, with their boxes.", _shown(spec, samples))],
+    )
     make_folder(folder)
     write_json(folder / RESULT, checked)
     facts = {
@@ -69,7 +80,11 @@ def check(spec: FacenetCheckSpec) -> None:
 
 
 def finding_picture(samples: Sequence[DetectionSample], finding: Finding) -> ByteArray | None:
-    """The picture with its boxes, above what it is a duplicate of; None where it cannot be read."""
+    """The picture with its boxes, above what it is a duplicate of; around the box that the finding is about, if it is.
+
+    None where the picture cannot be read."""
+    if finding.box is not None and finding.sample is not None:
+        return box_picture(samples[finding.sample], finding.box)
     shown = [labelled_picture(samples[i]) for i in (finding.sample, finding.other) if i is not None]
     pictures = [picture for picture in shown if picture is not None]
     if len(pictures) < 2:
@@ -78,17 +93,48 @@ def finding_picture(samples: Sequence[DetectionSample], finding: Finding) -> Byt
     return np.concatenate([np.pad(p, ((0, 4), (0, width - p.shape[1]), (0, 0))) for p in pictures])
 
 
+def box_picture(sample: DetectionSample, box: tuple[float, ...]) -> ByteArray | None:
+    """RGB [CLOSE, CLOSE, 3] of the surroundings of one box, which is orange; None where the picture cannot be read."""
+    image = _rgb(sample)
+    if image is None:
+        return None
+    x1, y1, x2, y2 = box
+    side = max(AROUND * max(x2 - x1, y2 - y1), LEAST)
+    left, top = (x1 + x2 - side) / 2, (y1 + y2 - side) / 2
+    scale = CLOSE / side
+    crop = cut(image, (left, top, side), CLOSE)
+    moved = [(boxes - np.tile([left, top], 2)) * scale for boxes in (sample.boxes, sample.ignore, np.array([box]))]
+    canvas = draw_boxes(crop, moved[0], regions=moved[1], width=1)
+    return draw_boxes(canvas, moved[2], colours=[(255, 110, 0)], width=2)
+
+
 def labelled_picture(sample: DetectionSample) -> ByteArray | None:
     """RGB, the longer side `SIDE` pixels, with boxes and ignore regions; None where the picture cannot be read."""
-    try:
-        image = read_image(sample.image, grey=False) if isinstance(sample.image, Path) else sample.image
-    except DataError:
+    image = _rgb(sample)
+    if image is None:
         return None
-    picture = Image.fromarray(image).convert("RGB")
+    picture = Image.fromarray(image)
     scale = SIDE / max(picture.size)
     size = max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)
     small = np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
     return draw_boxes(small, sample.boxes * scale, regions=sample.ignore * scale, width=1)
+
+
+def _rgb(sample: DetectionSample) -> ByteArray | None:
+    if not isinstance(sample.image, Path):
+        assert isinstance(sample.image, np.ndarray)
+        return sample.image if sample.image.ndim == 3 else np.repeat(sample.image[..., None], 3, axis=2)
+    try:
+        return read_image(sample.image, grey=False)
+    except DataError:
+        return None
+
+
+def _shown(spec: FacenetCheckSpec, samples: Sequence[DetectionSample]) -> list[tuple[ByteArray, str]]:
+    """Pictures drawn at random, with their names."""
+    chosen = np.random.default_rng(0).permutation(len(samples))[: spec.check.pictures // 2]
+    pictures = [(labelled_picture(samples[i]), f"{samples[i].source}/{samples[i].name}") for i in sorted(chosen)]
+    return [(picture, name) for picture, name in pictures if picture is not None]
 
 
 def _fix(spec: FacenetCheckSpec, pictures: CheckedPictures, folder: Path) -> Path:
@@ -111,7 +157,9 @@ def _fix(spec: FacenetCheckSpec, pictures: CheckedPictures, folder: Path) -> Pat
         root=str(Path(data.root).absolute()),
         class_mapping={name: name for name in read.classes},
         ignore=replace(data.ignore, marked=True),  # the lists mark the regions that were ignored, and no others
-        **sources,
+        train=sources["train"],
+        val=sources["val"],
+        test=sources["test"],
     )
     return write_spec(folder, {"data": to_plain(cleaned)}, "facenet")
 

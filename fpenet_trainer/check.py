@@ -110,16 +110,23 @@ def finding_picture(faces: CheckedFaces, finding: Finding) -> ByteArray | None:
 
 def face_picture(sample: FaceSample) -> ByteArray | None:
     """RGB [SHOWN, SHOWN, 3] of the face with its points; None where the picture cannot be read."""
-    try:
-        image = read_image(sample.image, grey=False) if isinstance(sample.image, Path) else sample.image
-    except DataError:
+    image = _rgb(sample)
+    if image is None:
         return None
-    if image.ndim == 2:
-        image = np.repeat(image[..., None], 3, axis=2)
     square = Preprocessing(enlarge=AROUND).square(sample.points, sample.box)
     if square is None or square[2] > 20 * max(image.shape[:2]):
         square = (0.0, 0.0, float(max(image.shape[:2])))
     return draw_points(cut(image, square, SHOWN), to_crop(sample.points, square, SHOWN), sample.states)
+
+
+def _rgb(sample: FaceSample) -> ByteArray | None:
+    if isinstance(sample.image, Path):
+        try:
+            return read_image(sample.image, grey=False)
+        except DataError:
+            return None
+    assert isinstance(sample.image, np.ndarray)
+    return sample.image if sample.image.ndim == 3 else np.repeat(sample.image[..., None], 3, axis=2)
 
 
 def _fix(spec: FpenetCheckSpec, faces: CheckedFaces, folder: Path) -> Path:
@@ -139,7 +146,10 @@ def _fix(spec: FpenetCheckSpec, faces: CheckedFaces, folder: Path) -> Path:
         sources[kept.part].append(_cleaned(source, path, kept.images, kept.samples[0].source))
     write_removed(folder, faces.findings, removed)
     split = replace(data.split, by="subject") if by_subject else data.split
-    cleaned = replace(data, root=str(Path(data.root).absolute()), split=split, **sources)
+    cleaned = replace(
+        data, root=str(Path(data.root).absolute()), split=split, train=sources["train"], val=sources["val"],
+        test=sources["test"],
+    )  # fmt: skip
     spec_of_data = {"data": to_plain(cleaned), "crop": to_plain(spec.crop), "model": to_plain(spec.model)}
     return write_spec(folder, spec_of_data, "fpenet")
 
