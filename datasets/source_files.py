@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -45,10 +45,10 @@ def count_reasons(rejections: Iterable[Rejection]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
 
 
-def draw(samples: list[Sample], count: int, seed: int) -> list[Sample]:
+def draw(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
     """`count` of the samples, at random but in order; all where there are no more, or count is 0."""
     if not 0 < count < len(samples):
-        return samples
+        return list(samples)
     chosen = np.random.default_rng(seed % 2**64).permutation(len(samples))[:count]
     return [samples[index] for index in sorted(chosen)]
 

@@ -15,6 +15,7 @@ from .coco_keypoints import read_coco_keypoints
 from .cofw import read_cofw
 from .duplicates import drop_duplicates
 from .face_csv import read_face_csv
+from .face_store import FaceStore
 from .fpenet_json import read_fpenet_json
 from .fpenet_tfrecords import read_fpenet_tfrecords
 from .label_studio_faces import read_label_studio
@@ -24,6 +25,9 @@ from .pts import read_pts_folder
 from .sample import FaceSample, Rejection
 from .source_files import draw, nearest_path, nothing_usable
 from .split import split_samples
+from .store_sources import FORMAT as STORE
+from .store_sources import NO_VALIDATION, open_faces
+from .views import joined
 from .wflw import read_wflw
 
 DRAWN = 1000  # faces of a synthetic source whose count is 0
@@ -54,9 +58,9 @@ FOLDERS, FILES = ("pts",), ("wflw", "cofw", "coco_keypoints", "csv")  # the othe
 class FaceSets:
     """What a spec's `data` comes to. `notes` are sentences worth showing before training begins."""
 
-    train: list[FaceSample]
-    val: list[FaceSample]
-    test: list[FaceSample]
+    train: Sequence[FaceSample]
+    val: Sequence[FaceSample]
+    test: Sequence[FaceSample]
     rejections: list[Rejection]
     notes: list[str]
 
@@ -71,18 +75,23 @@ def read_sets(
     """The faces of a spec; the other arguments are those of `read_source`.
 
     Training faces that occur again in training, validation or test are left out before a validation part is taken, so
-    that this part repeats nothing either.
+    that this part repeats nothing either. Faces of stores stay as they are, behind the others: duplicates are left out
+    and parts taken when a store is made.
 
     Raises ConfigError and DataError naming the key, the path and the remedy.
     """
     root = Path(data.root)
     sets: dict[str, list[FaceSample]] = {}
+    stores: dict[str, list[FaceStore]] = {}
     rejections: list[Rejection] = []
     notes: list[str] = []
     for part in ("train", "val", "test"):
-        sets[part] = []
+        sets[part], stores[part] = [], []
         for number, source in enumerate(getattr(data, part)):
             key = f"data.{part}[{number}]"
+            if source.format == STORE:
+                stores[part].append(open_faces(source, root, num_keypoints, preprocessing, key))
+                continue
             samples, left_out = read_source(source, root, num_keypoints, source_points, key, names)
             sets[part] += samples
             rejections += left_out
@@ -98,7 +107,15 @@ def read_sets(
         only_train = [sample for sample in train if not (sample.labelled and sample.validate)]
         train, val = split_samples(fit, data.split, root)
         train += only_train
-    return FaceSets(train, val, test, rejections, notes)
+    elif stores["train"] and not data.val and data.split.holds_out:
+        notes.append(NO_VALIDATION)
+    return FaceSets(
+        joined([train, *stores["train"]]),
+        joined([val, *stores["val"]]),
+        joined([test, *stores["test"]]),
+        rejections,
+        notes,
+    )
 
 
 def read_source(
@@ -124,6 +141,8 @@ def read_source(
     points = load_point_map(source.points, root, f"{key}.points") if source.points else None
     width = points.old_points if points else num_keypoints
     rejections: list[Rejection]
+    if source.format == STORE:
+        raise ConfigError(f"{key}.format=store: a store has no labels to read; name what it was made of")
     if source.format == "synthetic":
         from .synthetic import NUM_POINTS, draw_faces
 

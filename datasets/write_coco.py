@@ -88,7 +88,8 @@ def _boxes(samples: Iterable[DetectionSample]) -> Iterator[Entry]:
         for i, (box, label) in enumerate(zip(sample.boxes, sample.labels, strict=True)):
             said = {name: float(decimal(v[i])) for name, v in sample.attributes.items() if np.isfinite(v[i])}
             number += 1
-            yield _annotation(number, picture, int(label) + 1, box, **({"attributes": said} if said else {}))
+            entry = _annotation(number, picture, int(label) + 1, box)
+            yield {**entry, "attributes": said} if said else entry
         for box in sample.ignore:
             number += 1
             yield _annotation(number, picture, 1, box, crowd=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -155,7 +156,7 @@ class _Pictures:
             return read_detection_sets(data)
 
         sets = sets_or_none(spec.data, spec.split, "data=wider data.root=FOLDER", read)
-        self.train: list[DetectionSample] = sets.train if sets else []
+        self.train: Sequence[DetectionSample] = sets.train if sets else []
         measured = samples_of(spec.split, sets, predictor.classes) if sets else []
         self.measured = spread(measured, spec.gate.kpi_samples)
         name = predictor.classes[0]
@@ -192,7 +193,8 @@ class _Pictures:
         samples = draw(self.train or self.measured, settings.count, settings.seed)
         if settings.images:
             files = draw(picture_files(settings.images, "calibration.images"), settings.count, settings.seed)
-            pictures, are = files, f"pictures of {settings.images}"
+            pictures: Sequence[DetectionSample | Path] = files
+            are = f"pictures of {settings.images}"
         elif samples:
             pictures = samples
             are = "training pictures" if self.train else f"{self.spec.split} pictures, for want of others"

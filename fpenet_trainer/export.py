@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -109,7 +109,7 @@ class _Faces:
             "data=pts_300w data.root=FOLDER",
             lambda: read(exported_data(spec.data, spec.split, meta.config.get("data") or {})),
         )
-        self.train: list[FaceSample] = sets.train if sets else []
+        self.train: Sequence[FaceSample] = sets.train if sets else []
         self.measured: list[FaceSample] = spread(getattr(sets, spec.split), spec.gate.kpi_samples) if sets else []
         drawn = DataConfig(test=[SourceConfig(format="synthetic", count=DRAWN)])
         self.compared = self.measured or read(drawn).test
