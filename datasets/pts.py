@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from ..configs.fpenet.schema import SourceConfig
 from ..errors import DataError
-from .frame import fit_to_picture
+from .frame import FARTHEST, fit_to_picture
 from .image import IMAGE_SUFFIXES
 from .sample import FaceSample, FloatArray, PointState, Rejection
 
@@ -79,8 +78,9 @@ def _parse(path: Path) -> FloatArray | Rejection:
             continue
         if header := _HEADER.fullmatch(text):
             if header[1].lower() == "n_points":
-                if not header[2].isdigit():
-                    return Rejection(str(path), number, "broken label", f"n_points is {header[2]!r}, not a number")
+                if not (header[2].isascii() and header[2].isdigit() and len(header[2]) < 9):
+                    detail = f"n_points is {header[2]!r:.80}, not a number of points"
+                    return Rejection(str(path), number, "broken label", detail)
                 announced, announced_at = int(header[2]), number
             continue
         row = _row(text)
@@ -99,9 +99,10 @@ def _row(text: str) -> list[float] | str:
     """The point of one line, or what is wrong with the line."""
     words = text.replace(",", " ").split()
     if len(words) != 2:
-        return f"expected 'x y', found {text!r}"
+        return f"expected 'x y', found {text!r:.80}"
     try:
         row = [float(word) for word in words]
     except ValueError:
-        return f"expected two numbers, found {text!r}"
-    return row if all(map(math.isfinite, row)) else f"expected finite numbers, found {text!r}"
+        return f"expected two numbers, found {text!r:.80}"
+    far = not all(abs(value) <= FARTHEST for value in row)  # nan too
+    return f"expected finite numbers of pixels, found {text!r:.80}" if far else row

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -69,7 +68,7 @@ def picture_files(folder: str, key: str, of: str = "pictures") -> list[Path]:
 def picture_name(value: object, what: str, line: int | None = None) -> str:
     """A file name that the system can have. Raises BrokenLabel, naming `what` it is, otherwise."""
     try:
-        if isinstance(value, str) and value.strip() and b"\0" not in os.fsencode(value):
+        if isinstance(value, str) and value.strip() and b"\0" not in value.encode():
             return value
     except UnicodeEncodeError:
         pass
