@@ -34,9 +34,9 @@ def head_pose(points: NDArray[np.floating], template: Floats) -> Floats:
 
 def _cameras(points: Floats, template: Floats) -> Floats:
     """[N, 2, 3] the affine camera of each face, over its known points."""
-    weights = np.isfinite(points).all(axis=2).astype(np.float64)
-    counts = weights.sum(axis=1)
-    total = np.maximum(counts, 1)[:, None]
+    weights: Floats = np.asarray(np.isfinite(points).all(axis=2), np.float64)
+    counts: Floats = weights.sum(axis=1)
+    total: Floats = np.maximum(counts, 1)[:, None]
     known = np.where(weights[..., None] > 0, points, 0)
     flat = known - weights[..., None] * (known.sum(axis=1) / total)[:, None]
     space = weights[..., None] * (template[None] - (weights @ template / total)[:, None])

@@ -22,6 +22,7 @@ ROUNDS = 6  # alternations of mean and alignment; it stands still after three or
 MODES = 24  # turns of the head, expressions and persons; the rest is a labeller's tremor
 FACES_A_MODE = 6  # as many faces at least for each mode, or a mode is one face learnt by heart
 TREMOR = 0.012  # of a careful label in the frame, one standard deviation
+MOST_USUAL = 4.0  # times the median deviation of a point
 OUTLYING = 0.05  # a point this far from its place counts half
 CHUNK = 2048  # faces fitted at a time, to bound the memory
 
@@ -156,6 +157,11 @@ def _explained(model: ShapeModel, off: Complex, weights: Floats) -> Complex:
 
 
 def _modes(off: Complex) -> tuple[Floats, Floats]:
+    """Principal deviations. A point's deviation counts up to a few times its usual one, or a few wrong labels among a
+    hundred would be a way for faces to vary."""
+    size = np.abs(off)
+    most = MOST_USUAL * np.median(size, axis=0)
+    off = off * np.minimum(1, most / np.maximum(size, 1e-9))
     vectors = np.concatenate([off.real, off.imag], axis=1)
     count = min(MODES, len(vectors) // FACES_A_MODE)
     _, singular, rows = np.linalg.svd(vectors, full_matrices=False)
