@@ -11,6 +11,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import TypeVar
 
 from ..errors import DataError
+from .frame import FARTHEST
 from .image import IMAGE_SUFFIXES, image_size
 from .sample import ByteArray, Rejection
 
@@ -18,7 +19,6 @@ Box = tuple[float, float, float, float]
 AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 PROBES = 50  # pictures that are looked for before a folder is given up
-FARTHEST = 1e7  # pixels; what is beyond is no number of pixels, and 32 bits would round it
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,14 @@ def check(entry: Entry) -> tuple[LabelledPicture | None, list[Rejection]]:
     """
     label = str(entry.label)
     if not os.path.isfile(entry.image):  # Path.is_file raises on names that the system cannot have
-        return None, [Rejection(label, entry.line, "image missing", f"no such file: {entry.image}")]
+        return None, [Rejection(label, entry.line, "image missing", f"no such file: {_shown(str(entry.image))}")]
     try:
         size = image_size(entry.image)
     except DataError as error:
         return None, [Rejection(label, entry.line, "picture unreadable", str(error))]
     if entry.said and entry.said != size:
         detail = "the label says {} x {}, the upright picture has {} x {}".format(*entry.said, *size)
-        return None, [Rejection(label, entry.line, "size mismatch", f"{entry.image}: {detail}")]
+        return None, [Rejection(label, entry.line, "size mismatch", f"{_shown(str(entry.image))}: {detail}")]
     kept, rejections = [], []
     for box in _in_pixels(entry.boxes, size) if entry.shares else entry.boxes:
         reason = box_fault(box.box, size) or _attribute_fault(box)
@@ -108,9 +108,14 @@ def check(entry: Entry) -> tuple[LabelledPicture | None, list[Rejection]]:
             kept.append(box)
         else:
             corners = ", ".join(f"{value:g}" for value in box.box)
-            detail = f"{box.name} ({corners}) in {entry.name}, {size[0]} x {size[1]}"
+            detail = f"{_shown(box.name):.80} ({corners}) in {_shown(entry.name)}, {size[0]} x {size[1]}"
             rejections.append(Rejection(label, box.line or entry.line, reason, detail))
     return LabelledPicture(entry.image, entry.name, size, tuple(kept), label, entry.line), rejections
+
+
+def _shown(text: str) -> str:
+    """The text for a message, escaped where a terminal or a file could not take it."""
+    return text if text.isprintable() else repr(text)
 
 
 def check_all(entries: Iterable[Entry]) -> Labels:
