@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    if not path.exists():
+    if not os.path.exists(path):  # Path.exists raises on names that the system cannot have
         return "no such picture"
     return f"the picture cannot be read ({error or type(error).__name__}); replace it or take it out of the labels"

@@ -16,6 +16,7 @@ from .labelled import BrokenLabel
 from .sample import Rejection
 
 Sample = TypeVar("Sample")
+LONGEST_PATH, LONGEST_NAME = 1000, 255  # bytes; what file systems take of a name, and enough of a path
 
 
 def nearest_path(path: Path) -> str:
@@ -68,10 +69,11 @@ def picture_files(folder: str, key: str, of: str = "pictures") -> list[Path]:
 def picture_name(value: object, what: str, line: int | None = None) -> str:
     """A file name that the system can have. Raises BrokenLabel, naming `what` it is, otherwise."""
     try:
-        if isinstance(value, str) and value.strip() and b"\0" not in value.encode():
-            return value
+        coded = value.encode() if isinstance(value, str) and value.strip() else b"\0"
     except UnicodeEncodeError:
-        pass
+        coded = b"\0"
+    if b"\0" not in coded and len(coded) <= LONGEST_PATH and max(map(len, coded.split(b"/"))) <= LONGEST_NAME:
+        return str(value)
     raise BrokenLabel(f"{what} is {value!r:.80}, expected the name of a picture", line)
 
 
