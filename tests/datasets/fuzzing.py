@@ -113,6 +113,16 @@ def packed(records: Sequence[bytes]) -> bytes:
     return file.getvalue()
 
 
+def unpacked(data: bytes) -> list[bytes]:
+    """The records of a file, as far as their lengths lead."""
+    records, position = [], 0
+    while position + 16 <= len(data):
+        length = int.from_bytes(data[position : position + 8], "little")
+        records.append(data[position + 12 : position + 12 + length])
+        position += length + 16
+    return records
+
+
 def _spoilt_bytes(data: bytes, chance: random.Random) -> bytes:
     start = chance.randint(0, len(data))
     end = min(len(data), start + chance.choice([0, 1, 1, 2, 8, 50]))
@@ -173,11 +183,7 @@ def _spoilt_json(data: bytes, chance: random.Random) -> bytes:
 
 def _spoilt_records(data: bytes, chance: random.Random) -> bytes:
     """The data of one record spoilt, and its checksums put right."""
-    records, position = [], 0
-    while position + 16 <= len(data):
-        length = int.from_bytes(data[position : position + 8], "little")
-        records.append(data[position + 12 : position + 12 + length])
-        position += length + 16
+    records = unpacked(data)
     if not records:
         return _spoilt_bytes(data, chance)
     number = chance.randrange(len(records))
