@@ -53,6 +53,8 @@ FPENET = {
     "benchmark": Verb("time models, graphs and engines", "FpenetBenchmarkSpec",
                       _imported("fpenet_trainer", "benchmark")),
     "check": Verb("find what is wrong with a data set", "FpenetCheckSpec", _imported("fpenet_trainer", "check")),
+    "convert": Verb("write a data set as a fast store, or in another format", "FpenetConvertSpec",
+                    _imported("fpenet_trainer", "convert")),
 }  # fmt: skip
 FACENET = {
     "train": Verb("train a face detector", "FacenetTrainSpec", _imported("facenet_trainer", "train")),
@@ -65,8 +67,10 @@ FACENET = {
     "benchmark": Verb("time models, graphs and engines", "FacenetBenchmarkSpec",
                       _imported("facenet_trainer", "benchmark")),
     "check": Verb("find what is wrong with a data set", "FacenetCheckSpec", _imported("facenet_trainer", "check")),
+    "convert": Verb("write a data set as a fast store, or in another format", "FacenetConvertSpec",
+                    _imported("facenet_trainer", "convert")),
 }  # fmt: skip
-ALIASES = {"inference": "infer"}  # TAO's names
+ALIASES = {"inference": "infer", "dataset_convert": "convert"}  # TAO's names
 
 
 def fpenet() -> None:
@@ -188,7 +192,7 @@ def _doctor() -> int:
 
 OTHER_VERBS = {
     "default-spec": "print a complete, commented spec: default-spec [train|check|prune|evaluate|infer|export|"
-                    "benchmark]",
+    "benchmark]",
     "doctor": "versions, devices, what is missing and how to get it",
     "completion": 'print a completion script: eval "$(fpenet completion)"',
 }

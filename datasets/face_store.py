@@ -81,7 +81,7 @@ class FaceCodec:
         labels = int((sample.states > 0).sum()) if sample.labelled else 0
         return Record(row.tobytes() + text.encode("utf-8", "surrogateescape"), sample.source, labels)
 
-    def decode(self, data: bytearray) -> FaceSample:
+    def decode(self, data: bytes) -> FaceSample:
         fields = np.frombuffer(data, self._row, 1)[0]
         name, source, subject = data[self._row.itemsize :].decode("utf-8", "surrogateescape").split("\0")
         labelled, validate, mask_occluded, known = fields["flags"].tolist()

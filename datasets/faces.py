@@ -93,7 +93,7 @@ class FaceDataset(Dataset[Batch]):
         if self.augment is not None:
             image, points, states = self.augment(image, points, states, mix_seeds(self.seed, epoch, index))
         return {
-            "image": torch.from_numpy(np.ascontiguousarray(image))[None],
+            "image": torch.from_numpy(np.array(image, order="C"))[None],
             "points": torch.from_numpy(np.nan_to_num(points, nan=0.0)),
             "states": torch.from_numpy(states.astype(np.int8)),
             "square": torch.tensor(square, dtype=torch.float32),

@@ -33,7 +33,7 @@ class StoredPicture:
     number: int
 
     def read(self) -> ByteArray:
-        return load(bytes(self.store[self.number]))["pixels"]
+        return load(self.store[self.number])["pixels"]
 
 
 def read_picture(sample: DetectionSample) -> ByteArray:
@@ -65,7 +65,9 @@ def picture_records(sample: DetectionSample, longest_side: int) -> list[Record]:
         "boxes": sample.boxes,
         "labels": sample.labels,
         "ignore": sample.ignore,
-        "attributes": np.array(list(sample.attributes.values()), np.float32).reshape(-1, len(sample.boxes)),
+        "attributes": np.array(list(sample.attributes.values()), np.float32).reshape(
+            len(sample.attributes), len(sample.boxes)
+        ),
         "text": np.frombuffer(json.dumps(text).encode(), np.uint8),
     }
     arrays = {name: np.ascontiguousarray(values) for name, values in labels.items()}
@@ -100,7 +102,7 @@ class PictureStore(View[DetectionSample]):
                 )
 
     def _item(self, index: int) -> DetectionSample:
-        arrays = load(bytes(self.store[2 * index]))
+        arrays = load(self.store[2 * index])
         text = json.loads(arrays["text"].tobytes())
         return DetectionSample(
             image=StoredPicture(self.store, 2 * index + 1),

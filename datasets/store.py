@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from .sample import Rejection
 
 FORMAT = 1
 INDEX, PLAN = "store.json", "writing.json"
@@ -48,7 +49,7 @@ class Shard:
     crc: int
 
 
-class Store(Sequence[bytearray]):
+class Store(Sequence[bytes]):
     """The records of a store, in order.
 
     Attributes:
@@ -80,18 +81,17 @@ class Store(Sequence[bytearray]):
     def __len__(self) -> int:
         return len(self._crc)
 
-    def __getitem__(self, index: int) -> bytearray:  # type: ignore[override]
+    def __getitem__(self, index: int) -> bytes:  # type: ignore[override]
         """Record `index`, checked. Raises DataError when it cannot be read or is not what was written."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         number = int(np.searchsorted(self._first, index, side="right")) - 1
         start, end = self._start[index + number : index + number + 2].tolist()
-        data = bytearray(end - start)
         try:
-            read = os.preadv(self._file(number).handle, [data], start)
+            data = os.pread(self._file(number).handle, end - start, start)
         except OSError as error:
             raise self._damaged(number, str(error)) from error
-        if read != len(data) or google_crc32c.value(data) != self._crc[index]:
+        if len(data) != end - start or google_crc32c.value(data) != self._crc[index]:
             raise self._damaged(number, f"the checksum of record {index - self._first[number]} is wrong")
         return data
 
@@ -103,6 +103,10 @@ class Store(Sequence[bytearray]):
             if end > first
         ]
         return np.concatenate(names) if names else np.zeros(0, str)
+
+    def left_out(self) -> list[Rejection]:
+        """The samples that could not be stored."""
+        return [Rejection(*values) for note in self.notes for values in note["rejections"]]
 
     def verify(self) -> Iterator[int]:
         """Reads everything, and yields the number of each record that is as it was written. Raises DataError at the

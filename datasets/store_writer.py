@@ -54,7 +54,6 @@ class StoreWriter:
     Attributes:
         done: samples that are in the store already, or were left out: go on behind them.
         complete: whether the store has all of this source.
-        rejections: the samples that were left out so far.
 
     Raises ConfigError when another store, or another conversion, stands in the way; DataError when it is damaged.
     """
@@ -70,7 +69,7 @@ class StoreWriter:
         shard_bytes: int = SHARD_BYTES,
     ) -> None:
         self.folder, self.shard_bytes = folder, shard_bytes
-        self.done, self.rejections = 0, list[Rejection]()
+        self.done = 0
         self._open = _Open()
         stands = read_index(folder) if (folder / INDEX).is_file() else None
         if stands is not None:
@@ -97,7 +96,6 @@ class StoreWriter:
             self._open.size += len(record.data)
         if left_out is not None:
             self._open.rejections.append(left_out)
-            self.rejections.append(left_out)
         self.done = done
         if self._open.size >= self.shard_bytes:
             self._close_shard()
@@ -140,7 +138,6 @@ class StoreWriter:
             return False
         self._content["shards"].append(asdict(shard))
         self.done = note["done"]
-        self.rejections += [Rejection(*values) for values in note["rejections"]]
         return True
 
     def _close_shard(self) -> None:

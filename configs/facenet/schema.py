@@ -8,6 +8,7 @@ from typing import Any
 from ...errors import ConfigError
 from ..benchmark_schema import BenchmarkConfig
 from ..check_schema import BoxCheckConfig
+from ..convert_schema import PictureConvertConfig
 from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
 from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
 
@@ -18,7 +19,7 @@ class SourceConfig:
 
     format: str = key("scenes", "how the labels are written",
                       choices=("kitti", "wider", "coco", "voc", "yolo", "label_studio", "open_images", "fddb",
-                               "detectnet_tfrecords", "scenes"))  # fmt: skip
+                               "detectnet_tfrecords", "store", "scenes"))  # fmt: skip
     path: str = key("", "kitti, voc, yolo: folder of label files; wider, coco, open_images: the label file; "
                         "label_studio, fddb, detectnet_tfrecords: either; below data.root")  # fmt: skip
     images: str = key("", "folder of the pictures, below data.root; empty: found from the labels")
@@ -353,3 +354,14 @@ class FacenetCheckSpec:
     fix: bool = key(False, "write cleaned label lists and a spec that trains on them; --fix is the same")
     data: DataConfig = section(DataConfig)
     check: BoxCheckConfig = section(BoxCheckConfig)
+
+
+@dataclass
+class FacenetConvertSpec:
+    """`facenet convert`."""
+
+    results_dir: str = key("results/facenet_convert", "folder for stores or label files, and data.yaml, a spec that "
+                                                      "trains on them")  # fmt: skip
+    overwrite: bool = key(False, "delete what an earlier conversion wrote there")
+    convert: PictureConvertConfig = section(PictureConvertConfig)
+    data: DataConfig = section(DataConfig)

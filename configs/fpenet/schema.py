@@ -8,6 +8,7 @@ from typing import Any
 from ...errors import ConfigError
 from ..benchmark_schema import BenchmarkConfig
 from ..check_schema import FaceCheckConfig
+from ..convert_schema import FaceConvertConfig
 from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
 from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
 
@@ -18,12 +19,10 @@ class SourceConfig:
 
     format: str = key("synthetic", "how the labels are written",
                       choices=("pts", "fpenet_json", "fpenet_tfrecords", "wflw", "cofw", "coco_keypoints",
-                               "label_studio", "csv", "synthetic"))  # fmt: skip
+                               "label_studio", "csv", "store", "synthetic"))  # fmt: skip
     path: str = key("", "the label file, or folder of label files, below data.root; see docs/data.md")
     image_root: str = key("", "folder that the labels' file names start from, below data.root; empty: the label's own")
-    points: str = key(
-        "", "map the labels' points to another layout: 98_to_68, ... or a YAML file below data.root"
-    )
+    points: str = key("", "map the labels' points to another layout: 98_to_68, ... or a YAML file below data.root")
     columns: dict[str, str] = key({}, "csv: names of the columns, such as {image: file, x: 'lm{}x', y: 'lm{}y'}")
     first_pixel: int = key(0, "pts, csv: index of the first pixel; 1 in files made with MATLAB, as 300-W's own",
                            low=0, high=1)  # fmt: skip
@@ -292,3 +291,23 @@ class FpenetCheckSpec:
     crop: CropConfig = section(CropConfig)
     model: LayoutConfig = section(LayoutConfig)
     check: FaceCheckConfig = section(FaceCheckConfig)
+
+
+@dataclass
+class CropLayoutConfig(LayoutConfig):
+    """Which points the faces are read with, and how large their crops are, as model.* says in training."""
+
+    input_size: int = key(80, "side of the crop in pixels", low=16, high=512)
+
+
+@dataclass
+class FpenetConvertSpec:
+    """`fpenet convert`."""
+
+    results_dir: str = key("results/fpenet_convert", "folder for stores or label files, and data.yaml, a spec that "
+                                                     "trains on them")  # fmt: skip
+    overwrite: bool = key(False, "delete what an earlier conversion wrote there")
+    convert: FaceConvertConfig = section(FaceConvertConfig)
+    data: DataConfig = section(DataConfig)
+    crop: CropConfig = section(CropConfig)
+    model: CropLayoutConfig = section(CropLayoutConfig)
