@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from ..configs.facenet.schema import SourceConfig
 from .coco_lists import Lined, id_of, picture_folders, picture_of, read_lists
-from .labelled import BrokenLabel, Entry, LabelledBox, Labels, check_all, folder_with
+from .labelled import BrokenLabel, Entry, LabelledBox, Labels, check_all, class_name, folder_with
 from .sample import Rejection
 
 
@@ -54,7 +55,10 @@ def _annotations(path: Path, lists: dict[str, Lined]) -> tuple[dict[Any, list[La
     rejections = []
     for line, value in lists["categories"]:
         try:
-            categories[id_of(value, "id", line)] = str(value.get("name"))
+            key = id_of(value, "id", line)
+            name = class_name(value.get("name"), "the name of a category", line)
+            if categories.setdefault(key, name) != name:
+                raise BrokenLabel(f"another category, {categories[key]!r}, has the id {key!r} too", line)
         except BrokenLabel as fault:
             rejections.append(fault.rejection(path))
     for line, value in lists["annotations"]:
@@ -74,6 +78,6 @@ def _box(value: Any, categories: dict[Any, str], line: int) -> LabelledBox:
         raise BrokenLabel(f"category_id {category!r} is not in categories", line)
     if not isinstance(box, list) or len(box) != 4 or not all(type(number) in (int, float) for number in box):
         raise BrokenLabel(f"bbox is {box!r:.80}, expected [x, y, width, height]", line)
-    x, y, width, height = (float(number) for number in box)
+    x, y, width, height = (float(number) if abs(number) < 1e300 else math.inf for number in box)
     marked = bool(value.get("iscrowd") or value.get("ignore"))
     return LabelledBox(categories[category], (x, y, x + width, y + height), line, marked)

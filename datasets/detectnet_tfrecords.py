@@ -10,7 +10,7 @@ import numpy as np
 
 from ..configs.facenet.schema import SourceConfig
 from ..errors import DataError
-from .labelled import PROBES, BrokenLabel, Entry, LabelledBox, Labels, check_all, pictures_named
+from .labelled import PROBES, BrokenLabel, Entry, LabelledBox, Labels, check_all, class_name, pictures_named
 from .sample import Rejection
 from .source_files import picture_name, printable
 from .tfrecord import Feature, read_records
@@ -90,12 +90,15 @@ def _folder(names: list[str], files: list[Path]) -> Path:
 
 
 def _frame(features: dict[str, Feature]) -> str:
-    value = _one(features, ID)
+    return PurePosixPath(picture_name(_text(_one(features, ID)), ID)).as_posix()
+
+
+def _text(value: object) -> object:
+    """Bytes as text where they are; anything else as it is."""
     try:
-        text = value.decode() if isinstance(value, bytes) else None
+        return value.decode() if isinstance(value, bytes) else value
     except UnicodeDecodeError:
-        text = None
-    return PurePosixPath(picture_name(text, ID)).as_posix()
+        return value
 
 
 def _size(features: dict[str, Feature]) -> tuple[int, int] | None:
@@ -121,12 +124,7 @@ def _boxes(features: dict[str, Feature]) -> Iterator[LabelledBox]:
     told = [name for name in ATTRIBUTES if f"target/{name}" in features]
     others = {name: _numbers(features, f"target/{name}", len(names)) for name in told}
     for index, word in enumerate(names):
-        try:
-            name = word.decode() if isinstance(word, bytes) else ""
-        except UnicodeDecodeError:
-            name = ""
-        if not name:
-            raise BrokenLabel(f"{CLASS} is {word!r:.80}, expected a name")
+        name = class_name(_text(word), CLASS)
         attributes = {key: values[index] for key, values in others.items() if values[index] >= 0}
         x1, y1, x2, y2 = (values[index] for values in sides)
         yield LabelledBox(name, (x1, y1, x2, y2), None, attributes=attributes)

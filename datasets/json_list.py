@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import DataError
 
-_SPACE, _BETWEEN = re.compile(r"\s*"), re.compile(r"\s*([,\]])\s*")
+_SPACE, _BETWEEN = re.compile(r"[ \t\r\n]*"), re.compile(r"[ \t\r\n]*([,\]])[ \t\r\n]*")  # JSON's white space
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class JsonList:
             raise self._broken("expected a list: [{...}, ...]", position)
         position = self._skip_space(position + 1)
         closed = self.text[position : position + 1] == "]"
+        if closed:
+            position = self._skip_space(position + 1)
         while not closed:
             try:
                 value, end = decoder.raw_decode(self.text, position)
@@ -66,6 +68,8 @@ class JsonList:
             if between is None:
                 raise self._broken("expected ',' or ']'", self._skip_space(end))
             position, closed = between.end(), between[1] == "]"
+        if position < len(self.text):
+            raise self._broken("expected nothing after the list", position)
 
     def line(self, position: int) -> int:
         return bisect_left(self._breaks, position) + 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..configs.facenet.schema import SourceConfig
 from .label_studio import LabelStudioTask, box_on_picture, read_tasks
-from .labelled import BrokenLabel, Entry, LabelledBox, Labels, check_all
+from .labelled import BrokenLabel, Entry, LabelledBox, Labels, check_all, class_name
 from .sample import Rejection
 from .source_files import printable
 
@@ -44,7 +44,8 @@ def _boxes(task: LabelStudioTask) -> list[LabelledBox]:
         if not region.labels:
             raise BrokenLabel(f"rectangle {region.id!r:.80} has no label")
         x1, y1, x2, y2 = box_on_picture(region, task.image).tolist()
-        boxes += [LabelledBox(name, (x1, y1, x2, y2), task.line) for name in region.labels]
+        names = [class_name(label, f"the label of rectangle {region.id!r:.80}") for label in region.labels]
+        boxes += [LabelledBox(name, (x1, y1, x2, y2), task.line) for name in names]
     return boxes
 
 

@@ -7,6 +7,7 @@ The addresses that it writes: `/data/upload/<project>/<8 hex digits>-<name>` for
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from functools import cached_property
@@ -44,7 +45,7 @@ class LocalPictures:
         if ".." not in parts:
             tails = (self.folder.joinpath(*parts[start:]) for start in range(int(parts[0] == "/"), len(parts)))
             for tail in tails:
-                if tail.is_file():
+                if os.path.isfile(tail):  # Path.is_file raises on names that the system cannot have
                     return tail
         uploaded = _UPLOADED.fullmatch(name)
         for wanted in (name, uploaded[1] if uploaded else name):

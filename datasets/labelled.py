@@ -168,6 +168,13 @@ def numbers(words: Sequence[str], line: int | None = None) -> list[float]:
     return values
 
 
+def class_name(value: object, what: str, line: int | None = None) -> str:
+    """A class in the label's own words. Raises BrokenLabel, naming `what` it is, where it is no text."""
+    if isinstance(value, str) and value.strip() and not any("\ud800" <= letter <= "\udfff" for letter in value):
+        return value.strip()
+    raise BrokenLabel(f"{what} is {value!r:.80}, expected a name", line)
+
+
 def whole_number(word: str) -> int | None:
     """A word of up to 9 digits as a number; None where it is something else."""
     return int(word) if word.isascii() and word.isdigit() and len(word) <= 9 else None

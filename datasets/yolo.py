@@ -15,6 +15,7 @@ from .labelled import (
     LabelledBox,
     Labels,
     check_all,
+    class_name,
     numbers,
     pictures_below,
     pictures_for,
@@ -139,4 +140,7 @@ def _names_of(spec: Path) -> dict[int, str]:
         or not all(isinstance(name, (str, int, float)) for name in names.values())
     ):
         raise DataError(f"{spec}: `names` is no list of the classes' names, and no map from their numbers")
-    return {number: str(name) for number, name in names.items()}
+    try:
+        return {number: class_name(str(name), f"{spec}: the name of class {number}") for number, name in names.items()}
+    except BrokenLabel as fault:
+        raise DataError(fault.detail) from None

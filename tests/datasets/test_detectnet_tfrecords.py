@@ -100,7 +100,7 @@ def test_pictures_that_are_not_there(tmp_path: Path) -> None:
         (record("images/c"), "image missing", "no picture images/c.*"),
         (record("/etc/passwd\0"), "broken label", "frame/id is"),
         (record(id=[]), "broken label", "frame/id has 0 values"),
-        (record(id=[7]), "broken label", "frame/id is None"),
+        (record(id=[7]), "broken label", "frame/id is np.int64(7)"),
         (record(coordinates_y2=[]), "broken label", "coordinates_y2 has 0 values, target/object_class 1"),
         (record(coordinates_x1=[b"1"]), "broken label", "coordinates_x1 has 1 values"),
         (record(truncation=[0.0, 0.0]), "broken label", "truncation has 2 values"),
