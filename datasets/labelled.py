@@ -92,12 +92,12 @@ def check(entry: Entry) -> tuple[LabelledPicture | None, list[Rejection]]:
     read.
     """
     label = str(entry.label)
-    if not os.path.isfile(entry.image):  # Path.is_file raises on names that the system cannot have
-        return None, [Rejection(label, entry.line, "image missing", f"no such file: {_shown(str(entry.image))}")]
     try:
         size = image_size(entry.image)
     except DataError as error:
-        return None, [Rejection(label, entry.line, "picture unreadable", str(error))]
+        if os.path.isfile(entry.image):  # asked only now: of a million files that takes a while; no name makes it raise
+            return None, [Rejection(label, entry.line, "picture unreadable", str(error))]
+        return None, [Rejection(label, entry.line, "image missing", f"no such file: {_shown(str(entry.image))}")]
     if entry.said and entry.said != size:
         detail = "the label says {} x {}, the upright picture has {} x {}".format(*entry.said, *size)
         return None, [Rejection(label, entry.line, "size mismatch", f"{_shown(str(entry.image))}: {detail}")]
