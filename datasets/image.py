@@ -83,10 +83,17 @@ def luma(image: ByteArray) -> ByteArray:
 
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) of the upright picture, read from the file's head only. Raises DataError as `read_image`."""
+    (width, height), orientation = stored_size(path)
+    return (height, width) if orientation >= 5 else (width, height)
+
+
+def stored_size(path: Path) -> tuple[tuple[int, int], int]:
+    """(width, height) of the picture before its EXIF tag turns it, and the tag, 1 to 8. Raises DataError as
+    `read_image`."""
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            return (height, width) if image.getexif().get(ORIENTATION, 1) >= 5 else (width, height)
+            tag = image.getexif().get(ORIENTATION, 1)
+            return image.size, tag if isinstance(tag, int) else 1  # a damaged tag may be anything
     except _BROKEN as error:
         raise DataError(f"{path}: {_reason(path, error)}") from error
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..errors import DataError
-from .image import ORIENTATION, image_size
+from .image import stored_size
 from .labelled import BrokenLabel
 
 Edges = NDArray[np.float64]
@@ -46,6 +45,5 @@ def to_upright(edges: Edges, path: Path, said: Size, line: int | None = None) ->
 
 def sizes(path: Path) -> tuple[Size, Size, int]:
     """(width, height) of the upright and of the stored picture, and the EXIF tag. Raises DataError as `image_size`."""
-    upright = image_size(path)
-    with Image.open(path) as image:
-        return upright, image.size, int(image.getexif().get(ORIENTATION, 1))
+    stored, tag = stored_size(path)
+    return (stored[::-1] if tag >= 5 else stored), stored, tag
