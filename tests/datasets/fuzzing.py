@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from hypothesis import strategies as st
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from facetrain.datasets.sample import Rejection
+from facetrain.datasets.tfrecord import _example_class
 from facetrain.errors import DataError
 
 LONGEST = 10.0  # seconds for a file of a few KiB; what takes that long hangs
@@ -34,6 +36,7 @@ ODD: tuple[Any, ...] = (
     "\u0663", "x" * 300, "a\0b", "\ud800", "\udc80", "../..", "/", "a.png", "c.png", [], [[]], {}, {"x": 1},
     [1, 2, 3, 4],
 )  # fmt: skip
+FLOATS = (0.0, -1.0, 1.5, 1e7, 1e30, -3e38, float("nan"), float("inf"))
 
 Result = tuple[Sequence[Any], Sequence[Rejection]]
 
@@ -187,5 +190,29 @@ def _spoilt_records(data: bytes, chance: random.Random) -> bytes:
     if not records:
         return _spoilt_bytes(data, chance)
     number = chance.randrange(len(records))
-    records[number] = _spoilt_bytes(records[number], chance)
+    spoil = _spoilt_bytes if chance.random() < 0.3 else _spoilt_features
+    records[number] = spoil(records[number], chance)
     return packed(records)
+
+
+def _spoilt_features(data: bytes, chance: random.Random) -> bytes:
+    """Some feature of an Example left out, or some of its values replaced, left out or added: an Example still."""
+    try:
+        example = _example_class().FromString(data)
+    except DecodeError:
+        return _spoilt_bytes(data, chance)
+    features = example.features.feature
+    name = chance.choice([*sorted(features), "x"])
+    feature = features[name]
+    if chance.random() < 0.15:
+        del features[name]
+    elif chance.random() < 0.2:
+        feature.float_list.value[:] = [chance.choice(FLOATS) for _ in range(chance.randint(0, 3))]
+    elif (kind := feature.WhichOneof("kind")) is not None:
+        values = getattr(feature, kind).value
+        odd = {"bytes_list": TOKENS, "float_list": FLOATS, "int64_list": (-1, 0, 1, 2, 10**6, 2**63 - 1, -(2**63))}[
+            kind
+        ]
+        place = chance.randint(0, len(values))
+        values[place : place + chance.randint(0, 2)] = [chance.choice(odd) for _ in range(chance.randint(0, 2))]
+    return bytes(example.SerializeToString())
