@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import ConfigError
 from .permutation import Permutation
+
+_THREE = struct.Struct("<QQQ")
 
 Batch = dict[str, torch.Tensor]
 Order = Callable[[range], NDArray[np.int64]]
@@ -122,7 +126,8 @@ def deterministic_loader(
 
 def mix_seeds(seed: int, epoch: int, index: int) -> int:
     """One seed for each sample and epoch; neighbours have nothing in common."""
-    return int(np.random.SeedSequence((_unsigned(seed), epoch, index)).generate_state(1, np.uint64)[0])
+    told = _THREE.pack(_unsigned(seed), epoch, index)
+    return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "little")
 
 
 def _start_worker(_: int) -> None:

@@ -94,7 +94,7 @@ class FaceDataset(Dataset[Batch]):
             image, points, states = self.augment(image, points, states, mix_seeds(self.seed, epoch, index))
         return {
             "image": torch.from_numpy(np.array(image, order="C"))[None],
-            "points": torch.from_numpy(np.nan_to_num(points, nan=0.0)),
+            "points": torch.from_numpy(np.where(np.isnan(points), np.float32(0), points)),
             "states": torch.from_numpy(states.astype(np.int8)),
             "square": torch.tensor(square, dtype=torch.float32),
             "index": torch.tensor(index),

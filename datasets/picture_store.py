@@ -17,7 +17,7 @@ from safetensors.numpy import load, save
 from ..configs.facenet.schema import DataConfig
 from ..errors import ConfigError, DataError
 from .image import read_image
-from .sample import ByteArray, DetectionSample
+from .sample import ByteArray, DetectionSample, FloatArray
 from .store import Store
 from .store_writer import Record
 from .views import View
@@ -130,6 +130,12 @@ def meaning(data: DataConfig) -> dict[str, Any]:
 def about(data: DataConfig, longest_side: int) -> dict[str, Any]:
     """What a store of such pictures is made for."""
     return {**meaning(data), "longest_side": longest_side}
+
+
+def _table(sample: DetectionSample) -> FloatArray:
+    """[A, N] the attributes of the boxes."""
+    values = np.array(list(sample.attributes.values()), np.float32)
+    return values.reshape(len(sample.attributes), len(sample.boxes))
 
 
 def _shrunk(sample: DetectionSample, image: ByteArray, longest_side: int) -> tuple[DetectionSample, ByteArray]:

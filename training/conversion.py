@@ -109,8 +109,8 @@ def _shown(results: Iterable[Any], writer: StoreWriter, positions: range) -> Ite
 
 
 def verify_stores(folder: Path) -> None:
-    """Reads every byte of the stores in a folder and compares checksums. Raises DataError at the first that is not as it
-    was written, and where there is no store."""
+    """Reads every byte of the stores in a folder and compares checksums. Raises DataError at the first that is not as
+    it was written, and where there is no store."""
     stores = [part for part in (folder, *(folder / name for name in PARTS)) if (part / INDEX).is_file()]
     if not stores:
         raise DataError(f"{folder} holds no store; give results_dir=FOLDER of an earlier `convert convert.to=store`")
