@@ -183,7 +183,8 @@ def whole_number(word: str) -> int | None:
 def read_text(path: Path) -> str:
     """A label file as text. Raises DataError when it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")  # read_text takes the first bytes of a mark for an empty file
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: the label file cannot be read ({error})") from error
 
