@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,38 +55,36 @@ def _faces(
 
 
 def _groups(task: LabelStudioTask) -> list[list[Region]]:
-    """The points and rectangles of each face, in the order of the first of them."""
+    """The points and rectangles of each face."""
     regions = [region for region in task.regions if region.is_point or region.is_box]
-    top = {region.id: region.id for region in regions if region.id}
+    place = {region.id: n for n, region in enumerate(regions) if region.id}
+    top = list(range(len(regions)))  # of each region one that it hangs together with, at last the same for all of them
 
-    def find(key: str) -> str:
-        while top[key] != key:
-            top[key] = key = top[top[key]]
-        return key
+    def find(n: int) -> int:
+        while top[n] != n:
+            top[n] = n = top[top[n]]
+        return n
 
-    links = [(region.id, region.parent) for region in regions] + task.relations
-    for a, b in links:
-        if a in top and b in top:
-            top[find(a)] = find(b)
-    sizes: dict[str, int] = defaultdict(int)
-    for region in regions:
-        sizes[find(region.id) if region.id else ""] += 1
-    groups: dict[str, list[Region]] = defaultdict(list)
-    for region in regions:
-        key = find(region.id) if region.id else ""
-        alone = not key or sizes[key] == 1
-        groups["" if alone and region.is_point else key or f"box {len(groups)}"].append(region)
-    loose = groups.get("")
-    boxes = [key for key, group in groups.items() if key and all(region.is_box for region in group)]
+    for a, b in [*((region.id, region.parent) for region in regions), *task.relations]:
+        if a in place and b in place:
+            top[find(place[a])] = find(place[b])
+    together: dict[int, list[Region]] = defaultdict(list)
+    for n, region in enumerate(regions):
+        together[find(n)].append(region)
+    loose = [group[0] for group in together.values() if len(group) == 1 and group[0].is_point]
+    faces = [group for group in together.values() if len(group) > 1 or group[0].is_box]
+    boxes = [group for group in faces if all(region.is_box for region in group)]
     if loose and len(boxes) == 1:
-        loose += groups.pop(boxes[0])
-    return list(groups.values())
+        boxes[0] += loose
+    elif loose:
+        faces.append(loose)
+    return faces
 
 
 def _face(task: LabelStudioTask, group: list[Region], index: dict[str, int]) -> FaceEntry:
     boxes = [region for region in group if region.is_box]
     if len(boxes) > 1:
-        raise BrokenLabel(f"{len(boxes)} rectangles hang together, such as {boxes[0].id!r} and {boxes[1].id!r}")
+        raise BrokenLabel(f"{len(boxes)} rectangles hang together, such as {boxes[0].id!r:.40} and {boxes[1].id!r:.40}")
     numbers: dict[int, Region] = {}
     for region in group:
         if region.is_point:
@@ -129,6 +128,4 @@ def _padded(entry: FaceEntry | Rejection, width: int) -> FaceEntry | Rejection:
         return entry
     lacking = width - len(entry.points)
     points = np.pad(entry.points, ((0, lacking), (0, 0)), constant_values=np.nan)
-    return FaceEntry(
-        entry.label, entry.line, entry.image, entry.name, points, np.pad(entry.states, (0, lacking)), entry.box
-    )
+    return replace(entry, points=points, states=np.pad(entry.states, (0, lacking)))
