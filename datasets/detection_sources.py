@@ -115,7 +115,8 @@ def read_detection_sets(data: DataConfig) -> DetectionSets:
         fit = [sample for sample in train if sample.validate]
         only_train = [sample for sample in train if not sample.validate]
         train, val = split_samples(fit, data.split, root)
-        train += only_train
+        train, repeated = _without([*train, *only_train], val)  # a file may be in several sources
+        rejections += repeated
     elif stores["train"] and not data.val and data.split.holds_out:
         notes.append(NO_VALIDATION)
     return DetectionSets(
@@ -254,17 +255,28 @@ def _source_name(source: SourceConfig) -> str:
 def _without(
     train: list[DetectionSample], held_out: list[DetectionSample]
 ) -> tuple[list[DetectionSample], list[Rejection]]:
-    """The training pictures whose file is not held out as well, and the others."""
-    files = {sample.image.resolve(): sample for sample in held_out if isinstance(sample.image, Path)}
+    """The training pictures whose file, whatever its path, is not held out as well, and the others."""
+    if not held_out:
+        return train, []
+    files = {_file(sample): sample for sample in held_out}
+    files.pop(None, None)
     kept, repeated = [], []
     for sample in train:
-        other = files.get(sample.image.resolve()) if isinstance(sample.image, Path) else None
+        other = files.get(_file(sample))
         if other is None:
             kept.append(sample)
         else:
             detail = f"of the held-out picture {other.source}/{other.name}"
             repeated.append(Rejection(f"{sample.source}/{sample.name}", None, "duplicate", detail))
     return kept, repeated
+
+
+def _file(sample: DetectionSample) -> tuple[int, int] | None:
+    """What the system knows the picture's file by; None of a picture that is no file."""
+    if not isinstance(sample.image, Path):
+        return None
+    status = sample.image.stat()
+    return status.st_dev, status.st_ino
 
 
 def _existing(source: SourceConfig, root: Path, key: str) -> Path:
