@@ -4,8 +4,8 @@
     python benchmarks/fuzz_readers.py --engine atheris --minutes 10 --only csv coco
 
 `random` spoils right files in ways that each kind of file knows; `atheris` (pip install atheris) follows the code's
-branches. Ends with 1 at the first file that a reader does not stand, which it leaves in the folder
-`--keep`; `--file` tries one such file again.
+branches. Ends with 1 where a reader did not stand a file, which then lies in the folder
+`--keep`; `--file` tries it again.
 """
 
 from __future__ import annotations
