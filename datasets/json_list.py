@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .labelled import read_text
 
 _SPACE, _BETWEEN = re.compile(r"[ \t\r\n]*"), re.compile(r"[ \t\r\n]*([,\]])[ \t\r\n]*")  # JSON's white space
 
@@ -41,10 +42,7 @@ class JsonList:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self.text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: the label file cannot be read ({error})") from error
+        self.text = read_text(path)
         self._breaks = [match.start() for match in re.finditer("\n", self.text)]
 
     def __iter__(self) -> Iterator[JsonEntry]:

@@ -53,17 +53,9 @@ def check_face(face: FaceSample) -> None:
     face.name.encode()
 
 
-def _text(data: bytes) -> str:
-    """Python takes half a byte order mark for an empty file where it reads one, and for none where it decodes one."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return ""
-
-
 def _list_length(data: bytes) -> int:
     try:
-        value = json.loads(_text(data))
+        value = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return 0
     return len(value) if isinstance(value, list) else 0
@@ -71,19 +63,19 @@ def _list_length(data: bytes) -> int:
 
 def _annotations(data: bytes) -> int:
     try:
-        value = json.loads(_text(data))
+        value = json.loads(data.decode("utf-8-sig"))
         return len(value["annotations"])
     except (ValueError, RecursionError, TypeError, KeyError):
         return 0
 
 
 def _lines(data: bytes) -> int:
-    return sum(1 for line in _text(data).split("\n") if line.strip())
+    return sum(1 for line in data.decode("utf-8-sig").split("\n") if line.strip())
 
 
 def _rows(data: bytes) -> int:
     """Of a table without quotes, in which a cell could go over several lines."""
-    text = _text(data)
+    text = data.decode("utf-8-sig")
     cells = [re.split(r"[,;\t|]", line) for line in re.split(r"\r\n|\r|\n", text)]
     return sum(1 for line in cells if any(cell.strip() for cell in line)) - 1 if '"' not in text else 0
 
