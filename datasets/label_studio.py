@@ -28,6 +28,7 @@ from .orientation import Edges, Size, sizes, to_upright
 from .sample import FloatArray, Rejection
 
 LABELS = ("keypointlabels", "rectanglelabels", "labels")
+GEOMETRY = ("x", "y", "width", "height", "rotation")
 PICTURE_KEYS = ("image", "img", "picture", "photo", "url")  # what counts where a task names several pictures
 
 
@@ -228,6 +229,8 @@ def _regions_of_min(task: dict[str, Any]) -> list[Region]:
 def _add(region: Region, result: dict[str, Any], value: Any) -> None:
     if not isinstance(value, dict):
         raise BrokenLabel(f"the value of region {region.id!r:.40} is {value!r:.60}, expected an object")
+    if any(region.value[key] != value[key] for key in GEOMETRY if key in region.value and key in value):
+        raise BrokenLabel(f"the id {region.id!r:.40} is given to two regions")
     region.parent = region.parent or str(result.get("parentID") or "")
     region.value = {**region.value, **value}
     for key in LABELS:
