@@ -51,7 +51,7 @@ def read_detectnet_tfrecords(source: SourceConfig, root: Path) -> Labels:
     for name, (file, start, features) in named:
         image = pictures.get(name)
         if image is None:
-            nothing = f"no picture {printable(name)}.* below {folder}"
+            nothing = f"no picture {printable(name)}.* below {folder}; `images` is the folder that frame/id starts from"
             rejections.append(_rejection(file, start, "image missing", nothing))
             continue
         try:
