@@ -51,14 +51,16 @@ def read_detectnet_tfrecords(source: SourceConfig, root: Path) -> Labels:
     for name, (file, start, features) in named:
         image = pictures.get(name)
         if image is None:
-            nothing = f"no picture {printable(name)}.* below {folder}; `images` is the folder that frame/id starts from"
+            nothing = (
+                f"no picture {printable(name):.200}.* below {folder}; `images` is the folder that frame/id starts from"
+            )
             rejections.append(_rejection(file, start, "image missing", nothing))
             continue
         try:
             boxes = list(_boxes(features))
             entries.append(Entry(file, image, name + image.suffix, boxes, None, _size(features)))
         except BrokenLabel as fault:
-            rejections.append(_rejection(file, start, "broken label", f"{printable(name)}: {fault.detail}"))
+            rejections.append(_rejection(file, start, "broken label", f"{printable(name):.200}: {fault.detail}"))
     found, others = check_all(entries)
     return found, rejections + others
 

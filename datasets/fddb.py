@@ -68,7 +68,7 @@ def read_fddb(source: SourceConfig, root: Path) -> Labels:
                 rejections.append(fault.rejection(file))
                 continue
             if image is None:
-                nothing = f"no picture {printable(name)}.* below {folder}"
+                nothing = f"no picture {printable(name):.200}.* below {folder}"
                 rejections.append(Rejection(str(file), line, "image missing", nothing))
             else:
                 entries.append(Entry(file, image, name + image.suffix, boxes, line))
@@ -97,7 +97,7 @@ def _unlabelled(ellipses: Path, labelled: set[str]) -> list[Rejection]:
         return []
     lines = [(number, line.strip()) for number, line in enumerate(read_text(listed).splitlines(), start=1)]
     return [
-        Rejection(str(listed), number, "label missing", f"{printable(name)} is not in {ellipses.name}")
+        Rejection(str(listed), number, "label missing", f"{printable(name):.200} is not in {ellipses.name}")
         for number, name in lines
         if name and PurePosixPath(name).as_posix() not in labelled
     ]

@@ -18,6 +18,7 @@ from .sample import ByteArray, Rejection
 Box = tuple[float, float, float, float]
 AnyPath = TypeVar("AnyPath", bound=PurePath)
 
+LONGEST = 300  # letters of a name in a message
 PROBES = 50  # pictures that are looked for before a folder is given up
 
 
@@ -114,8 +115,9 @@ def check(entry: Entry) -> tuple[LabelledPicture | None, list[Rejection]]:
 
 
 def _shown(text: str) -> str:
-    """The text for a message, escaped where a terminal or a file could not take it."""
-    return text if text.isprintable() else repr(text)
+    """The text for a message: escaped where a terminal could not take it, the middle left out where it is endless."""
+    short = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[-LONGEST // 2 :]}"
+    return short if short.isprintable() else repr(short)
 
 
 def check_all(entries: Iterable[Entry]) -> Labels:

@@ -54,7 +54,7 @@ def read_open_images(source: SourceConfig, root: Path) -> Labels:
     whole = [key for key in boxes if key not in broken]
     pictures = _pictures(source, root, whole)
     rejections += [
-        Rejection(str(path), lines[key], "image missing", f"no picture {printable(key)}.* for it")
+        Rejection(str(path), lines[key], "image missing", f"no picture {printable(key):.200}.* for it")
         for key in whole
         if key not in pictures
     ]
