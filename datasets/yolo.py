@@ -36,8 +36,8 @@ def read_yolo(source: SourceConfig, root: Path) -> Labels:
     """Every picture of the folder `root / source.path`, in the order of their names.
 
     The folder is that of the labels, `labels/train` or the like, or one that holds a folder `labels`. Pictures are
-    those of the same name, with any suffix, below `source.images`; else beside the labels, else where `images` stands
-    for `labels` in their path. A picture without a label, or with an empty one, is one without a face, as Ultralytics'
+    those of the same name, with any suffix, below `source.images`; else where `images` stands for `labels` in the path,
+    else beside the labels. A picture without a label, or with an empty one, is one without a face, as Ultralytics'
     documentation has it; `train.txt`, `val.txt` and `test.txt` at the folder's top are lists of pictures, no labels.
 
     Classes are named by `names` in data.yaml (or dataset.yaml), or by the lines of classes.txt or obj.names, in the
