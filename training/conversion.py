@@ -81,8 +81,9 @@ def _fill(writer: StoreWriter, samples: Sequence[Any], encode: Callable[[Any], S
         try:
             return encode(sample)
         except DataError as error:
-            file = sample.image if isinstance(sample.image, Path) else f"{sample.source}/{sample.name}"
-            return Rejection(str(file), None, "picture unreadable", str(error))
+            # By its name and not by its path: a store has the same bytes wherever the files lie.
+            detail = str(error).removeprefix(f"{sample.image}: ")
+            return Rejection(f"{sample.source}/{sample.name}", None, "picture unreadable", detail)
 
     positions = range(writer.done, len(samples))
     with ThreadPoolExecutor(READERS) as pool:
