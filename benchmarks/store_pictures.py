@@ -1,5 +1,5 @@
-"""Training pictures of the detector a second on one core, from a store and from the files, at 736 x 416, both changed by
-this package's augmentation.
+"""Training pictures of the detector a second on one core, from a store and from the files, at 736 x 416, both changed
+by this package's augmentation.
 
     taskset -c 0 python benchmarks/store_pictures.py WIDER_FOLDER [--pictures 128] [--rounds 5]
 

@@ -139,6 +139,8 @@ def read_pictures(source: SourceConfig, root: Path, key: str = "source") -> Labe
         from .scenes import draw_scenes
 
         return draw_scenes(source.count or DRAWN, source.seed), []
+    if source.format == STORE:
+        raise ConfigError(f"{key}.format=store: a store has no labels to read; name what it was made of")
     path = _existing(source, root, key)
     pictures, rejections = READERS[source.format](source, root)
     if not pictures:

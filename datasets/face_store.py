@@ -66,10 +66,9 @@ class FaceCodec:
         }
 
     def encode(self, sample: FaceSample) -> Record:
-        """Raises DataError when its picture cannot be read, or there is nothing to lay a square around."""
+        """Raises DataError when its picture cannot be read. The face has a square."""
         square = square_of(sample, self.preprocessing)
-        if square is None:
-            raise DataError("neither points nor a box to cut around")
+        assert square is not None
         row = np.zeros(1, self._row)
         fields = row[0]
         fields["square"], fields["weight"] = square, sample.weight

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,10 +17,8 @@ from .crops import crop_face, crop_faces
 from .preprocessing import Preprocessing, square_of, to_crop
 from .sample import Cut, FaceSample, Rejection
 from .sources import FaceSets
+from .transforms import FaceAugment
 from .views import joined, parts_of
-
-if TYPE_CHECKING:  # albumentations takes seconds to import, and evaluation has no use for it
-    from .transforms import FaceAugment
 
 MARGIN = 0.3  # of the crop's side: a rotation by 0.5 rad and a shift by a few pixels stay in the picture
 
@@ -65,7 +62,7 @@ class FaceDataset(Dataset[Batch]):
         """The faces that can be used, and the same with crops for pictures if they are cached."""
         placed = [(sample, square_of(sample, self.preprocessing)) for sample in samples]
         kept = [(sample, square) for sample, square in placed if square is not None]
-        self.rejections += [_no_square(sample) for sample, square in placed if square is None]
+        self.rejections += [no_square(sample) for sample, square in placed if square is None]
         if not cache:
             return [sample for sample, _ in kept], [sample for sample, _ in kept]
         crops, failures = crop_faces(kept, self.preprocessing.size, self.margin)
@@ -140,5 +137,6 @@ def no_usable_face(part: str, left_out: Sequence[Rejection]) -> ConfigError:
     return ConfigError(f"data.{part} holds no labelled face that can be used: {reasons}")
 
 
-def _no_square(sample: FaceSample) -> Rejection:
+def no_square(sample: FaceSample) -> Rejection:
+    """What is said of a face that has no square."""
     return Rejection(sample.name or str(sample.image), None, "no extent", "neither points nor a box to cut around")

@@ -12,6 +12,7 @@ import random
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ..configs.fpenet.schema import AugmentConfig
 from ..errors import ConfigError
@@ -108,11 +109,11 @@ class FaceAugment:
         smallest = min(SMALLEST_PATCH, largest)
         width, height = (max(1, int(draw.uniform(smallest, largest))) for _ in range(2))
         left, top = draw.randint(0, self.size - width), draw.randint(0, self.size - height)
+        hole = image[top : top + height, left : left + width]
         if draw.random() < 0.5:
-            fill = np.uint8(draw.randrange(256))
+            hole[:] = draw.randrange(256)
         else:
-            fill = np.frombuffer(draw.randbytes(height * width), np.uint8).reshape(height, width)
-        image[top : top + height, left : left + width] = fill
+            hole[:] = np.frombuffer(draw.randbytes(height * width), np.uint8).reshape(height, width)
         return left, top, left + width, top + height
 
     def _tone(self, draw: random.Random) -> ByteArray:
@@ -150,7 +151,7 @@ def _noisy(draw: random.Random, image: ByteArray, deviation: float) -> ByteArray
     return _bytes(image + np.float32(deviation) * normal)
 
 
-def _bytes(values: FloatArray) -> ByteArray:
+def _bytes(values: NDArray[np.floating]) -> ByteArray:
     """Rounded, and clipped to 0..255."""
     values += 0.5
     np.maximum(values, 0, out=values)  # np.clip takes twice as long as all the rest for 256 values

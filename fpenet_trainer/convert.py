@@ -9,10 +9,11 @@ from typing import Any
 
 from ..configs.fpenet.schema import FpenetConvertSpec, SourceConfig
 from ..datasets.face_store import KIND, FaceCodec
-from ..datasets.faces import margin_for
-from ..datasets.preprocessing import Preprocessing
-from ..datasets.sample import FaceSample
+from ..datasets.faces import margin_for, no_square
+from ..datasets.preprocessing import Preprocessing, square_of
+from ..datasets.sample import FaceSample, Rejection
 from ..datasets.sources import read_sets
+from ..datasets.store_writer import Record
 from ..datasets.write_coco import write_coco_keypoints
 from ..datasets.write_fpenet_json import write_fpenet_json
 from ..errors import ConfigError
@@ -67,7 +68,11 @@ def convert(spec: FpenetConvertSpec) -> None:
         def encoder(part: str) -> Encoder:
             margin = margin_for(preprocessing.size) if part == "train" else 0
             codec = FaceCodec(preprocessing, margin, points)
-            return Encoder(KIND, codec.about(), lambda sample: [codec.encode(sample)])
+
+            def encode(sample: FaceSample) -> Sequence[Record] | Rejection:
+                return [codec.encode(sample)] if square_of(sample, preprocessing) else no_square(sample)
+
+            return Encoder(KIND, codec.about(), encode)
 
         sources, unreadable = write_stores(folder, parts, encoder, append=spec.convert.append, overwrite=spec.overwrite)
         rejections += unreadable

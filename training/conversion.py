@@ -28,6 +28,7 @@ AHEAD = 64  # samples read before the next is written
 
 Sample = TypeVar("Sample", FaceSample, DetectionSample)
 Source = dict[str, Any]
+Encode = Callable[[Any], Sequence[Record] | Rejection]
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ class Encoder:
 
     Attributes:
         kind, about: as `Store` has them.
-        encode: the records of a sample; raises DataError where it cannot be used.
+        encode: the records of a sample, or why it has none; raises DataError where its picture cannot be read.
     """
 
     kind: str
     about: dict[str, Any]
-    encode: Callable[[Any], Sequence[Record]]
+    encode: Encode
 
 
 def write_stores(
@@ -72,7 +73,7 @@ def write_stores(
     return sources, rejections
 
 
-def _fill(writer: StoreWriter, samples: Sequence[Any], encode: Callable[[Any], Sequence[Record]]) -> None:
+def _fill(writer: StoreWriter, samples: Sequence[Any], encode: Encode) -> None:
     if writer.done:
         print(f"{writer.folder}: going on behind sample {writer.done} of {len(samples)}")
 
