@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -76,7 +76,7 @@ class Store(Sequence[bytes]):
         self._start = _starts(self._first, rows["length"])
         self._crc, self.counts = rows["crc"].copy(), rows["count"].copy()
         self._group = rows["group"].copy()
-        self._file = lru_cache(OPEN_FILES)(self._opened)
+        self._file = _open_files([folder / shard.file for shard in self.shards])
 
     def __len__(self) -> int:
         return len(self._crc)
@@ -118,9 +118,6 @@ class Store(Sequence[bytes]):
     def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
         return Store, (self.folder,)
 
-    def _opened(self, number: int) -> _File:
-        return _File(self.folder / self.shards[number].file)
-
     def _damaged(self, number: int, what: str) -> DataError:
         return damaged(self.folder / self.shards[number].file, what)
 
@@ -134,6 +131,12 @@ class _File:
     def __del__(self) -> None:
         if hasattr(self, "handle"):
             os.close(self.handle)
+
+
+def _open_files(paths: list[Path]) -> Callable[[int], _File]:
+    """A function from a file's number to the open file, that keeps the latest open. It knows nothing of the store, so
+    that they are closed with the store's last user."""
+    return lru_cache(OPEN_FILES)(lambda number: _File(paths[number]))
 
 
 def _starts(first: NDArray[np.int64], lengths: NDArray[np.uint32]) -> NDArray[np.int64]:

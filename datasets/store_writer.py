@@ -76,7 +76,6 @@ class StoreWriter:
             _require_same(folder, stands, kind, about)
         self.complete = stands is not None and source in stands["sources"]
         self._content = stands or {"format": FORMAT, "kind": kind, "about": about, "sources": [], "shards": []}
-        self.before = len(self._content["shards"])
         if self.complete:
             with suppress(OSError):
                 (folder / PLAN).unlink()

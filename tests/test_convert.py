@@ -257,6 +257,20 @@ def test_what_is_left_out_is_written_down(faces: Path, tmp_path: Path, capsys: p
     assert json.loads((tmp_path / "store" / "train" / INDEX).read_text())["store"]["shards"][0]["records"] == 5
 
 
+def test_a_full_disk_says_so_and_with_room_it_goes_on(
+    faces: Path, store: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ballast = runs.fill(small_disk, 40_000)
+    arguments = convert_arguments(faces, small_disk / "store")
+    assert fpenet(*arguments) == 1
+    said = capsys.readouterr().err
+    assert "cannot write" in said and "No space left" in said and "run the same command again to go on" in said
+    ballast.unlink()
+    assert fpenet(*arguments) == 0
+    found = content(small_disk / "store")
+    assert all(found[name] == data for name, data in content(store).items() if name != "data.yaml")
+
+
 def test_sets_added_one_after_the_other(faces: Path, tmp_path: Path) -> None:
     one = convert_arguments(faces, tmp_path / "store", "data.train=[{format: synthetic, count: 5, seed: 1}]")
     two = convert_arguments(faces, tmp_path / "store", "data.train=[{format: synthetic, count: 4, seed: 2}]")
