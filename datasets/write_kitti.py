@@ -51,6 +51,15 @@ def write_kitti_labels(
             shutil.rmtree(temporary)
 
 
+def remove_labels(folder: Path) -> None:
+    """Deletes a folder of labels; one that holds anything else is left alone (WriteError)."""
+    strange = [file for file in folder.rglob("*") if file.is_file() and file.suffix != ".txt"]
+    if strange:
+        raise WriteError(f"{folder} holds more than labels, such as {strange[0]}: remove it yourself")
+    if folder.is_dir():
+        shutil.rmtree(folder)
+
+
 def _names(samples: Sequence[DetectionSample], image_root: Path) -> list[str]:
     """The name of each picture's label file."""
     names: dict[str, str] = {}
@@ -58,7 +67,7 @@ def _names(samples: Sequence[DetectionSample], image_root: Path) -> list[str]:
         picture = name_from(sample, image_root)
         label = PurePosixPath(picture).with_suffix(".txt").as_posix()
         if label.startswith("../"):
-            raise DataError(f"{sample.image} lies outside {image_root}, and its label would too")
+            raise DataError(f"{sample.image} lies outside {image_root}, its label would too; name a folder above it")
         if label in names:
             raise DataError(f"{names[label]} and {picture} would have one label file, {label}: rename one of them")
         names[label] = picture

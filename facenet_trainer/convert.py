@@ -11,12 +11,13 @@ from ..datasets.detection_sources import read_detection_sets
 from ..datasets.picture_store import KIND, about, picture_records
 from ..datasets.sample import DetectionSample
 from ..datasets.write_coco import write_coco
-from ..datasets.write_kitti import IGNORED, write_kitti_labels
+from ..datasets.write_kitti import IGNORED, remove_labels, write_kitti_labels
 from ..errors import ConfigError
 from ..training.command import left_out
 from ..training.conversion import (
     DATA,
     PARTS,
+    PICTURES,
     Encoder,
     Source,
     by_settings,
@@ -78,7 +79,7 @@ def _label_files(
     spec: FacenetConvertSpec, folder: Path, parts: dict[str, Sequence[DetectionSample]], classes: tuple[str, ...]
 ) -> dict[str, list[Source]]:
     """Writes a label file or folder for each part, or for each of its sources where they have settings of their own."""
-    root = Path(spec.convert.image_root or spec.data.root or ".").absolute()
+    root = Path(spec.convert.image_root or spec.data.root or folder / PICTURES).absolute()
     plain = SourceConfig()
     sources: dict[str, list[Source]] = {}
     for part, samples in with_files(parts, folder).items():
@@ -89,6 +90,8 @@ def _label_files(
                 name += ".json"
                 write_coco(folder / name, group, classes, root)
             else:
+                if spec.overwrite:
+                    remove_labels(folder / name)
                 write_kitti_labels(folder / name, group, classes, root)
             own = {key: settings[key] for key in ("name", *SETTINGS)}
             own = {key: value for key, value in own.items() if value != getattr(plain, key)}

@@ -21,6 +21,7 @@ from ..training.command import left_out
 from ..training.conversion import (
     DATA,
     PARTS,
+    PICTURES,
     Encoder,
     Source,
     by_settings,
@@ -91,7 +92,7 @@ def _label_files(
     spec: FpenetConvertSpec, folder: Path, parts: dict[str, Sequence[FaceSample]], names: Sequence[str]
 ) -> dict[str, list[Source]]:
     """Writes a label file for each part, or for each of its sources where they have settings of their own."""
-    root = Path(spec.convert.image_root or spec.data.root or ".").absolute()
+    root = Path(spec.convert.image_root or spec.data.root or folder / PICTURES).absolute()
     plain = SourceConfig()
     sources: dict[str, list[Source]] = {}
     for part, samples in with_files(parts, folder).items():

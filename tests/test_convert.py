@@ -81,6 +81,7 @@ def test_pictures_in_another_format_are_the_same(pictures: Path, tmp_path: Path,
     source = "data.train=[{format: kitti, path: ., name: painted, weight: 1.5}]"
     common = [source, f"data.root={pictures}"]
     assert facenet("convert", *common, f"results_dir={tmp_path}", f"convert.to={to}") == 0
+    assert facenet("convert", *common, f"results_dir={tmp_path}", f"convert.to={to}", "overwrite=true") == 0
     wanted = read_detection_sets(load_spec(FacenetTrainSpec, common).data)
     found = read_detection_sets(load_spec(FacenetTrainSpec, [], str(tmp_path / "data.yaml")).data)
     for part in ("train", "val"):
