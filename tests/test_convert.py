@@ -67,6 +67,15 @@ def test_faces_of_a_store_train_the_same_weights(store: Path, raw: Path, tmp_pat
     same_runs(raw, tmp_path / "stored")
 
 
+def test_two_processes_read_their_parts_of_a_store(faces: Path, store: Path, tmp_path: Path) -> None:
+    runner = Runner(tmp_path)
+    source = f"data.root={store}", "data.train=[{format: store, path: train}]", "data.val=[{format: store, path: val}]"
+    for name, data in (("raw", ("data=pts", f"data.root={faces}")), ("stored", source)):
+        arguments = ["train", *data, f"results_dir={tmp_path / name}", *SMALL, "train.batch_size=2", "data.workers=1"]
+        assert runner.together(arguments) == [0, 0], runner.output
+    same_runs(tmp_path / "raw", tmp_path / "stored")
+
+
 def test_pictures_of_a_store_train_the_same_weights(pictures: Path, narrow: Path, tmp_path: Path) -> None:
     raw = facenet_runs.train(pictures, narrow, tmp_path / "raw")
     source = "data.train=[{format: kitti, path: .}]"
