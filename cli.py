@@ -52,6 +52,9 @@ FPENET = {
                    _imported("fpenet_trainer", "export")),
     "benchmark": Verb("time models, graphs and engines", "FpenetBenchmarkSpec",
                       _imported("fpenet_trainer", "benchmark")),
+    "check": Verb("find what is wrong with a data set", "FpenetCheckSpec", _imported("fpenet_trainer", "check")),
+    "convert": Verb("write a data set as a fast store, or in another format", "FpenetConvertSpec",
+                    _imported("fpenet_trainer", "convert")),
 }  # fmt: skip
 FACENET = {
     "train": Verb("train a face detector", "FacenetTrainSpec", _imported("facenet_trainer", "train")),
@@ -63,8 +66,11 @@ FACENET = {
                    _imported("facenet_trainer", "export")),
     "benchmark": Verb("time models, graphs and engines", "FacenetBenchmarkSpec",
                       _imported("facenet_trainer", "benchmark")),
+    "check": Verb("find what is wrong with a data set", "FacenetCheckSpec", _imported("facenet_trainer", "check")),
+    "convert": Verb("write a data set as a fast store, or in another format", "FacenetConvertSpec",
+                    _imported("facenet_trainer", "convert")),
 }  # fmt: skip
-ALIASES = {"inference": "infer"}  # TAO's names
+ALIASES = {"inference": "infer", "dataset_convert": "convert"}  # TAO's names
 
 
 def fpenet() -> None:
@@ -156,9 +162,11 @@ def _parse(program: str, arguments: list[str]) -> tuple[str | None, bool, list[s
             overrides.append("results_dir='{}'".format(folder.replace("'", "\\'")))
         elif argument in ("-m", "--multirun"):
             multirun = True
+        elif argument == "--fix":
+            overrides.append("fix=true")
         elif argument.startswith("-"):
             raise ConfigError(
-                f"there is no option {argument}; accepted: -e spec.yaml, -r folder, -m, --help, key=value"
+                f"there is no option {argument}; accepted: -e spec.yaml, -r folder, -m, --fix, --help, key=value"
             )
         else:
             overrides.append(argument)
@@ -183,7 +191,8 @@ def _doctor() -> int:
 
 
 OTHER_VERBS = {
-    "default-spec": "print a complete, commented spec: default-spec [train|prune|evaluate|infer|export|benchmark]",
+    "default-spec": "print a complete, commented spec: default-spec [train|check|prune|evaluate|infer|export|"
+    "benchmark]",
     "doctor": "versions, devices, what is missing and how to get it",
     "completion": 'print a completion script: eval "$(fpenet completion)"',
 }
@@ -199,6 +208,7 @@ def _usage(program: str, verbs: dict[str, Verb]) -> str:
         "  -e FILE       spec: a YAML of the keys that differ from the defaults",
         "  -r FOLDER     the same as results_dir=FOLDER",
         "  -m            a grid: key=a,b runs once for a and once for b, each in a folder of its own",
+        "  --fix         check: also write cleaned label lists",
         "  --version, --help",
         "",
         f"`{program} <verb> --help` lists a verb's keys.",

@@ -25,9 +25,17 @@ class ModelFileError(FacetrainError):
     exit_code = 2
 
 
+class WriteError(FacetrainError):
+    """A file that cannot be written: a disk that is full or read-only."""
+
+
 class TrainingError(FacetrainError):
     """Training that cannot go on, such as a loss that is not finite or a disk that is full."""
 
 
 class ExportError(FacetrainError):
     """An export that cannot be made or handed over: a graph an engine refuses, a result out of tolerance."""
+
+
+class DataFaults(FacetrainError):
+    """A data set in which `check` has found errors; its report names them."""

@@ -5,6 +5,7 @@ Plain dataclasses, so that a spec is checked, and a wrong key reported, before t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,12 +43,40 @@ def section(cls: type) -> Any:
 
 @dataclass
 class SplitConfig:
-    """How a validation part is taken from the training faces when data.val is empty."""
+    """How a validation part is taken from the training samples when data.val is empty."""
 
-    by: str = key("fraction", "unit that is drawn", choices=("fraction", "subject", "list"))
-    fraction: float = key(0.1, "share of faces or of subjects to hold out; 0: none", low=0.0, high=0.9)
-    list: str = key("", "list: a file of picture names or subjects, one a line, or 'multipie_kpi'")
+    by: str = key("fraction", "what stays together: fraction: a picture, at random; head: TAO's random partition: "
+                              "the first pictures of each source by name; sequence: the pictures of a folder, or of a "
+                              "pattern's group; subject: those of a person; list: what a file names",
+                  choices=("fraction", "head", "sequence", "subject", "list"))  # fmt: skip
+    fraction: float = key(0.1, "share of pictures, sequences or subjects to hold out; 0: none", low=0.0, high=0.9)
+    folds: int = key(0, "hold out one of so many parts of like size instead; 0: data.split.fraction", low=0, high=1000)
+    fold: int = key(0, "which of them, from 0", low=0, high=999)
+    pattern: str = key("", "regular expression on a picture's name, its first group tells the sequence or subject")
+    list: str = key("", "list: a file of picture names or subjects, one a line, or 'multipie_kpi'; sequence: TAO's "
+                        "JSON of sequences and their frames")  # fmt: skip
     seed: int = key(0, "seed of the draw", low=0)
+
+    def __post_init__(self) -> None:
+        if self.folds == 1 or self.fold >= max(self.folds, 1):
+            raise ConfigError(
+                f"data.split.folds={self.folds}, data.split.fold={self.fold}: give 2 folds or more, and a fold from 0 "
+                "to folds - 1; folds=0 takes data.split.fraction"
+            )
+        if self.folds and self.by == "list":
+            raise ConfigError(f"data.split.folds={self.folds}: data.split.by=list holds out what its file names")
+        if self.pattern and self.by not in ("sequence", "subject"):
+            raise ConfigError(f"data.split.pattern: data.split.by={self.by} takes none; take sequence or subject")
+        try:
+            if self.pattern and not re.compile(self.pattern).groups:
+                raise ConfigError(f"data.split.pattern={self.pattern} has no group; put what counts into (brackets)")
+        except re.error as error:
+            raise ConfigError(f"data.split.pattern={self.pattern} is no regular expression ({error})") from error
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether a part of the training samples is to be held out at all."""
+        return self.by == "list" or self.folds > 0 or self.fraction > 0
 
 
 @dataclass

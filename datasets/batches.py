@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,8 +16,12 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import ConfigError
+from .permutation import Permutation
+
+_THREE = struct.Struct("<QQQ")
 
 Batch = dict[str, torch.Tensor]
+Order = Callable[[range], NDArray[np.int64]]
 
 
 class DeterministicBatchSampler(Sampler[list[tuple[int, int]]]):
@@ -69,20 +75,25 @@ class DeterministicBatchSampler(Sampler[list[tuple[int, int]]]):
         epoch = self.epoch
         order = self._order(epoch)
         for start in self._starts()[self.first_batch :]:
-            yield [(epoch, index) for index in order[start : start + self.batch_size]]
+            places = range(start, min(start + self.batch_size, self.n))
+            yield [(epoch, index) for index in order(places).tolist()]
 
-    def _order(self, epoch: int) -> list[int]:
+    def _order(self, epoch: int) -> Order:
+        """The samples at places of an epoch's order. Shuffled, they are computed batch by batch: neither the length of
+        the epoch nor what has been seen of it costs anything."""
         if not self.shuffle:
-            return list(range(self.n))
-        rng = np.random.default_rng((_unsigned(self.seed), epoch))
-        order = rng.permutation(self.n)
-        if self.shares is not None:
-            # Evenly spaced marks on the shares laid end to end: each sample comes as often as it should, to within one.
-            ends = np.cumsum(self.shares[order])
-            marks = (np.arange(self.n) + rng.random()) / self.n * ends[-1]
-            chosen = np.minimum(np.searchsorted(ends, marks, side="right"), self.n - 1)
-            order = rng.permutation(order[chosen])
-        return [int(index) for index in order]
+            return np.array
+        key = (_unsigned(self.seed), epoch)
+        order = Permutation(self.n, key)
+        if self.shares is None:
+            return order
+        # Evenly spaced marks on the shares laid end to end: each sample comes as often as it should, to within one.
+        laid = order(range(self.n))
+        ends = np.cumsum(self.shares[laid])
+        marks = (np.arange(self.n) + np.random.default_rng(key).random()) / self.n * ends[-1]
+        chosen = laid[np.minimum(np.searchsorted(ends, marks, side="right"), self.n - 1)]
+        again = Permutation(self.n, (*key, 1))
+        return lambda places: chosen[again(places)]
 
     def _starts(self) -> range:
         """Where this process's batches begin in the epoch's order."""
@@ -115,7 +126,8 @@ def deterministic_loader(
 
 def mix_seeds(seed: int, epoch: int, index: int) -> int:
     """One seed for each sample and epoch; neighbours have nothing in common."""
-    return int(np.random.SeedSequence((_unsigned(seed), epoch, index)).generate_state(1, np.uint64)[0])
+    told = _THREE.pack(_unsigned(seed), epoch, index)
+    return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "little")
 
 
 def _start_worker(_: int) -> None:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import re
+import math
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..configs.facenet.schema import SourceConfig
-from ..errors import DataError
-from .labelled import BrokenLabel, Entry, LabelledBox, Labels, check_all, folder_with, read_text
+from .coco_lists import Lined, id_of, picture_folders, picture_of, read_lists
+from .labelled import BrokenLabel, Entry, LabelledBox, Labels, check_all, class_name, folder_with
 from .sample import Rejection
-
-LISTS = ("images", "annotations", "categories")
-_NEXT = re.compile(r"\s*[,:]?\s*")
-
-Lined = list[tuple[int, Any]]  # values with the line that each begins on
 
 
 def read_coco(source: SourceConfig, root: Path) -> Labels:
@@ -31,12 +24,12 @@ def read_coco(source: SourceConfig, root: Path) -> Labels:
     alone. Boxes that are partly outside stay as they are. Raises DataError when the file is no JSON with those lists.
     """
     path = root / source.path
-    lists = _lists(path)
+    lists = read_lists(path)
     boxes, broken, rejections = _annotations(path, lists)
     found: dict[Any, tuple[str, tuple[int, int] | None, int]] = {}
     for line, value in lists["images"]:
         try:
-            key, name, said = _image(value, line)
+            key, name, said = picture_of(value, line)
             if key in found:
                 raise BrokenLabel(f"another picture has the id {key!r} too", line)
             found[key] = name, said, line
@@ -46,18 +39,12 @@ def read_coco(source: SourceConfig, root: Path) -> Labels:
         faults = [BrokenLabel(f"image_id {key!r} is not in images", box.line) for box in boxes[key]]
         rejections += [fault.rejection(path) for fault in faults]
     names = [name for name, *_ in found.values()]
-    folder = root / source.images if source.images else folder_with(names, _folders(path))
+    folder = root / source.images if source.images else folder_with(names, picture_folders(path))
     whole = {key: picture for key, picture in found.items() if key not in broken}
     pictures, others = check_all(
         Entry(path, folder / name, name, boxes.get(key, []), line, said) for key, (name, said, line) in whole.items()
     )
     return pictures, rejections + others
-
-
-def _folders(path: Path) -> Iterator[Path]:
-    part = path.stem.split("_")[-1]
-    for place in (path.parent, path.parent.parent):
-        yield from (place, place / "images", place / part, place / "images" / part)
 
 
 def _annotations(path: Path, lists: dict[str, Lined]) -> tuple[dict[Any, list[LabelledBox]], set[Any], list[Rejection]]:
@@ -68,13 +55,16 @@ def _annotations(path: Path, lists: dict[str, Lined]) -> tuple[dict[Any, list[La
     rejections = []
     for line, value in lists["categories"]:
         try:
-            categories[_id(value, "id", line)] = str(value.get("name"))
+            key = id_of(value, "id", line)
+            name = class_name(value.get("name"), "the name of a category", line)
+            if categories.setdefault(key, name) != name:
+                raise BrokenLabel(f"another category, {categories[key]!r}, has the id {key!r} too", line)
         except BrokenLabel as fault:
             rejections.append(fault.rejection(path))
     for line, value in lists["annotations"]:
         picture = None
         try:
-            picture = _id(value, "image_id", line)
+            picture = id_of(value, "image_id", line)
             boxes[picture].append(_box(value, categories, line))
         except BrokenLabel as fault:
             rejections.append(fault.rejection(path))
@@ -82,71 +72,12 @@ def _annotations(path: Path, lists: dict[str, Lined]) -> tuple[dict[Any, list[La
     return boxes, broken, rejections
 
 
-def _image(value: Any, line: int) -> tuple[Any, str, tuple[int, int] | None]:
-    """Id, name, and (width, height) where it is told."""
-    key, name = _id(value, "id", line), value.get("file_name")
-    if not isinstance(name, str) or not name:
-        raise BrokenLabel(f"file_name is {name!r}, expected the name of a picture", line)
-    width, height = value.get("width"), value.get("height")
-    told = isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0
-    return key, name, (width, height) if told else None
-
-
 def _box(value: Any, categories: dict[Any, str], line: int) -> LabelledBox:
-    category, box = _id(value, "category_id", line), value.get("bbox")
+    category, box = id_of(value, "category_id", line), value.get("bbox")
     if category not in categories:
         raise BrokenLabel(f"category_id {category!r} is not in categories", line)
     if not isinstance(box, list) or len(box) != 4 or not all(type(number) in (int, float) for number in box):
         raise BrokenLabel(f"bbox is {box!r:.80}, expected [x, y, width, height]", line)
-    x, y, width, height = (float(number) for number in box)
+    x, y, width, height = (float(number) if abs(number) < 1e300 else math.inf for number in box)
     marked = bool(value.get("iscrowd") or value.get("ignore"))
     return LabelledBox(categories[category], (x, y, x + width, y + height), line, marked)
-
-
-def _id(value: Any, key: str, line: int) -> int | str:
-    if not isinstance(value, dict):
-        raise BrokenLabel(f"expected an object, found {value!r:.80}", line)
-    found = value.get(key)
-    if not isinstance(found, (int, str)):
-        raise BrokenLabel(f"{key} is {found!r:.80}, expected a number", line)
-    return found
-
-
-def _lists(path: Path) -> dict[str, Lined]:
-    text = read_text(path)
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}:{error.colno}: not a valid label file: {error.msg}") from error
-    for name in LISTS:
-        if not isinstance(value, dict) or not isinstance(value.get(name), list):
-            raise DataError(f"{path}: no list {name!r}; format=coco expects an object with {', '.join(LISTS)}")
-    lines = _lines(text)
-    return {name: list(zip(lines[name], value[name], strict=True)) for name in LISTS}
-
-
-def _lines(text: str) -> dict[str, list[int]]:
-    """The line on which each entry of the lists in an object begins. The text is known to be valid JSON."""
-    decode = json.JSONDecoder().raw_decode
-    lines: dict[str, list[int]] = {}
-    line, counted = 1, 0
-
-    def after(position: int) -> int:
-        found = _NEXT.match(text, position)
-        return found.end() if found else position
-
-    position = after(text.index("{") + 1)
-    while text[position] != "}":
-        name, end = decode(text, position)
-        position = after(end)
-        if text[position] != "[":
-            position = after(decode(text, position)[1])
-            continue
-        lines[name] = []
-        position = after(position + 1)
-        while text[position] != "]":
-            line, counted = line + text.count("\n", counted, position), position
-            lines[name].append(line)
-            position = after(decode(text, position)[1])
-        position = after(position + 1)
-    return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -13,23 +13,49 @@ import numpy as np
 from ..configs.facenet.schema import DataConfig, SourceConfig
 from ..errors import ConfigError, DataError
 from .coco import read_coco
+from .detectnet_tfrecords import read_detectnet_tfrecords
+from .fddb import read_fddb
 from .kitti import read_kitti
+from .label_studio_boxes import read_label_studio_boxes
 from .labelled import LabelledBox, LabelledPicture, Labels
+from .open_images import read_open_images
+from .picture_store import PictureStore
 from .sample import DetectionSample, FloatArray, Rejection
 from .source_files import draw, nearest_path, nothing_usable
 from .split import split_samples
+from .store_sources import FORMAT as STORE
+from .store_sources import NO_VALIDATION, open_pictures
+from .views import joined
 from .voc import read_voc
 from .wider import read_wider
+from .yolo import read_yolo
 
 DRAWN = 200  # scenes of a source whose count is 0
 SHOWN = 10  # names listed in a message
-READERS = {"kitti": read_kitti, "wider": read_wider, "coco": read_coco, "voc": read_voc}
-FOLDERS = ("kitti", "voc")
+READERS = {
+    "kitti": read_kitti,
+    "wider": read_wider,
+    "coco": read_coco,
+    "voc": read_voc,
+    "yolo": read_yolo,
+    "label_studio": read_label_studio_boxes,
+    "open_images": read_open_images,
+    "fddb": read_fddb,
+    "detectnet_tfrecords": read_detectnet_tfrecords,
+}
+FOLDERS = ("kitti", "voc", "yolo")
+EITHER = ("label_studio", "fddb", "detectnet_tfrecords")  # a file, or a folder of them
+PATTERNS = ("detectnet_tfrecords",)  # or a pattern of files' names
 EXPECTED = {
     "kitti": "a folder of .txt files with 15 columns, one a picture",
     "wider": "WIDER FACE's text file, such as wider_face_train_bbx_gt.txt",
     "coco": "a JSON file with the lists images, annotations and categories",
     "voc": "a folder of Pascal VOC's .xml files, one a picture",
+    "yolo": "a folder of .txt files with 5 columns, one a picture, or a folder that holds it as `labels`",
+    "label_studio": "a JSON export of Label Studio, or a folder of them",
+    "open_images": "a CSV file with the columns ImageID, LabelName, XMin, XMax, YMin, YMax",
+    "fddb": "a file such as FDDB-fold-01-ellipseList.txt, or a folder of them",
+    "detectnet_tfrecords": "DetectNet_v2's TFRecord files: a folder, a file, or a pattern such as *fold-000-of-002*",
 }
 
 
@@ -44,9 +70,9 @@ class DetectionSets:
         notes: sentences worth showing before training begins.
     """
 
-    train: list[DetectionSample]
-    val: list[DetectionSample]
-    test: list[DetectionSample]
+    train: Sequence[DetectionSample]
+    val: Sequence[DetectionSample]
+    test: Sequence[DetectionSample]
     classes: tuple[str, ...]
     rejections: list[Rejection]
     notes: list[str]
@@ -64,16 +90,20 @@ def read_detection_sets(data: DataConfig) -> DetectionSets:
     mapping = ClassMapping(data)
     root = Path(data.root)
     sets: dict[str, list[DetectionSample]] = {}
+    stores: dict[str, list[PictureStore]] = {}
     rejections: list[Rejection] = []
     for part in ("train", "val", "test"):
-        sets[part] = []
+        sets[part], stores[part] = [], []
         names: Counter[str] = Counter()
         for number, source in enumerate(getattr(data, part)):
+            if source.format == STORE:
+                stores[part].append(open_pictures(source, root, data, f"data.{part}[{number}]"))
+                continue
             pictures, left_out = read_pictures(source, root, f"data.{part}[{number}]")
             rejections += left_out
             names.update(box.name for picture in pictures for box in picture.boxes)
             sets[part] += [mapping.sample(picture, source) for picture in pictures]
-        if getattr(data, part):
+        if getattr(data, part) and not stores[part]:
             mapping.require_boxes(part, sets[part], names)
     notes = mapping.notes()
     train, val, test = sets["train"], sets["val"], sets["test"]
@@ -81,14 +111,22 @@ def read_detection_sets(data: DataConfig) -> DetectionSets:
     if repeated:
         rejections += repeated
         notes.append(f"{len(repeated)} training pictures left out, as they are in data.val or data.test too")
-    if train and not data.val and (data.split.by == "list" or data.split.fraction > 0):
-        if data.split.by == "subject":
-            raise ConfigError("data.split.by=subject: a picture is of no one subject; take fraction or list")
+    if train and not data.val and data.split.holds_out:
         fit = [sample for sample in train if sample.validate]
         only_train = [sample for sample in train if not sample.validate]
         train, val = split_samples(fit, data.split, root)
-        train += only_train
-    return DetectionSets(train, val, test, mapping.classes, rejections, notes)
+        train, repeated = _without([*train, *only_train], val)  # a file may be in several sources
+        rejections += repeated
+    elif stores["train"] and not data.val and data.split.holds_out:
+        notes.append(NO_VALIDATION)
+    return DetectionSets(
+        joined([train, *stores["train"]]),
+        joined([val, *stores["val"]]),
+        joined([test, *stores["test"]]),
+        mapping.classes,
+        rejections,
+        notes,
+    )
 
 
 def read_pictures(source: SourceConfig, root: Path, key: str = "source") -> Labels:
@@ -101,6 +139,8 @@ def read_pictures(source: SourceConfig, root: Path, key: str = "source") -> Labe
         from .scenes import draw_scenes
 
         return draw_scenes(source.count or DRAWN, source.seed), []
+    if source.format == STORE:
+        raise ConfigError(f"{key}.format=store: a store has no labels to read; name what it was made of")
     path = _existing(source, root, key)
     pictures, rejections = READERS[source.format](source, root)
     if not pictures:
@@ -217,11 +257,14 @@ def _source_name(source: SourceConfig) -> str:
 def _without(
     train: list[DetectionSample], held_out: list[DetectionSample]
 ) -> tuple[list[DetectionSample], list[Rejection]]:
-    """The training pictures whose file is not held out as well, and the others."""
-    files = {sample.image.resolve(): sample for sample in held_out if isinstance(sample.image, Path)}
+    """The training pictures whose file, whatever its path, is not held out as well, and the others."""
+    if not held_out:
+        return train, []
+    files = {_file(sample): sample for sample in held_out}
+    files.pop(None, None)
     kept, repeated = [], []
     for sample in train:
-        other = files.get(sample.image.resolve()) if isinstance(sample.image, Path) else None
+        other = files.get(_file(sample))
         if other is None:
             kept.append(sample)
         else:
@@ -230,16 +273,25 @@ def _without(
     return kept, repeated
 
 
+def _file(sample: DetectionSample) -> tuple[int, int] | None:
+    """What the system knows the picture's file by; None of a picture that is no file."""
+    if not isinstance(sample.image, Path):
+        return None
+    status = sample.image.stat()
+    return status.st_dev, status.st_ino
+
+
 def _existing(source: SourceConfig, root: Path, key: str) -> Path:
     """The source's path. Raises DataError with the nearest that there is."""
     if not source.path:
         raise ConfigError(f"{key}.path is empty; format={source.format} expects {EXPECTED[source.format]}")
     for name, value in (("path", source.path), ("images", source.images)):
         path = root / value
-        if value and not path.exists():
+        pattern = name == "path" and source.format in PATTERNS and any(sign in value for sign in "*?[")
+        if value and not pattern and not path.exists():
             raise DataError(f"{key}.{name}={value}: {path} does not exist{nearest_path(path)}")
     path = root / source.path
-    if path.is_dir() != (source.format in FOLDERS):
+    if source.format not in EITHER and path.is_dir() != (source.format in FOLDERS):
         kind = "folder" if path.is_dir() else "file"
         expected = EXPECTED[source.format]
         raise DataError(f"{key}.path={source.path}: {path} is a {kind}; format={source.format} expects {expected}")

@@ -5,7 +5,7 @@ that an epoch is the same whatever the number of processes, workers and restarts
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,12 +14,11 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import ConfigError
 from .batches import Batch, DeterministicBatchSampler, deterministic_loader, mix_seeds
 from .crops import crop_face, crop_faces
-from .preprocessing import Preprocessing, to_crop
-from .sample import ByteArray, FaceSample, Rejection
+from .preprocessing import Preprocessing, square_of, to_crop
+from .sample import Cut, FaceSample, Rejection
 from .sources import FaceSets
-
-if TYPE_CHECKING:  # albumentations takes seconds to import, and evaluation has no use for it
-    from .transforms import FaceAugment
+from .transforms import FaceAugment
+from .views import joined, parts_of
 
 MARGIN = 0.3  # of the crop's side: a rotation by 0.5 rad and a shift by a few pixels stay in the picture
 
@@ -33,7 +32,8 @@ class FaceDataset(Dataset[Batch]):
     """Crops of faces.
 
     Args:
-        samples: the faces. Those without a square, and with `cache` those whose picture cannot be read, are left out.
+        samples: the faces. Of those in lists, the ones without a square, and with `cache` those whose picture cannot be
+            read, are left out; faces of a store are made when they are asked for, from what it keeps of them.
         preprocessing: how they are cut.
         augment: random changes; None for evaluation.
         seed: of the changes.
@@ -46,7 +46,7 @@ class FaceDataset(Dataset[Batch]):
 
     def __init__(
         self,
-        samples: list[FaceSample],
+        samples: Sequence[FaceSample],
         preprocessing: Preprocessing,
         augment: FaceAugment | None,
         seed: int,
@@ -55,17 +55,21 @@ class FaceDataset(Dataset[Batch]):
         self.preprocessing, self.augment, self.seed = preprocessing, augment, seed
         self.margin = augment.margin if augment else 0
         self.rejections: list[Rejection] = []
-        placed = [(sample, preprocessing.square(sample.points, sample.box)) for sample in samples]
+        parts = [self._usable(part, cache) if isinstance(part, list) else (part, part) for part in parts_of(samples)]
+        self.samples, self._cut = (joined(part) for part in zip(*parts, strict=True))
+
+    def _usable(self, samples: list[FaceSample], cache: bool) -> tuple[list[FaceSample], list[FaceSample]]:
+        """The faces that can be used, and the same with crops for pictures if they are cached."""
+        placed = [(sample, square_of(sample, self.preprocessing)) for sample in samples]
         kept = [(sample, square) for sample, square in placed if square is not None]
-        self.rejections += [_no_square(sample) for sample, square in placed if square is None]
-        self._crops: ByteArray | None = None
-        if cache:
-            crops, failures = crop_faces(kept, preprocessing.size, self.margin)
-            self.rejections += failures.values()
-            self._crops = np.delete(crops, list(failures), axis=0) if failures else crops
-            kept = [face for position, face in enumerate(kept) if position not in failures]
-        self._faces = kept
-        self.samples = [sample for sample, _ in kept]
+        self.rejections += [no_square(sample) for sample, square in placed if square is None]
+        if not cache:
+            return [sample for sample, _ in kept], [sample for sample, _ in kept]
+        crops, failures = crop_faces(kept, self.preprocessing.size, self.margin)
+        self.rejections += failures.values()
+        good = [(*face, crop) for i, (face, crop) in enumerate(zip(kept, crops, strict=True)) if i not in failures]
+        cut = [replace(sample, image=crop, cut=Cut(square, self.margin)) for sample, square, crop in good]
+        return [sample for sample, *_ in good], cut
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -78,14 +82,16 @@ class FaceDataset(Dataset[Batch]):
         weight float32; labelled bool; mask_occluded bool. Raises DataError when the picture cannot be read.
         """
         epoch, index = key
-        (sample, square), size = self._faces[index], self.preprocessing.size
-        image = crop_face(self._faces[index], size, self.margin) if self._crops is None else self._crops[index]
+        sample, size = self._cut[index], self.preprocessing.size
+        square = square_of(sample, self.preprocessing)
+        assert square is not None
+        image = crop_face((sample, square), size, self.margin)
         points, states = to_crop(sample.points, square, size), sample.states
         if self.augment is not None:
             image, points, states = self.augment(image, points, states, mix_seeds(self.seed, epoch, index))
         return {
-            "image": torch.from_numpy(np.ascontiguousarray(image))[None],
-            "points": torch.from_numpy(np.nan_to_num(points, nan=0.0)),
+            "image": torch.from_numpy(np.array(image, order="C"))[None],
+            "points": torch.from_numpy(np.where(np.isnan(points), np.float32(0), points)),
             "states": torch.from_numpy(states.astype(np.int8)),
             "square": torch.tensor(square, dtype=torch.float32),
             "index": torch.tensor(index),
@@ -131,5 +137,6 @@ def no_usable_face(part: str, left_out: Sequence[Rejection]) -> ConfigError:
     return ConfigError(f"data.{part} holds no labelled face that can be used: {reasons}")
 
 
-def _no_square(sample: FaceSample) -> Rejection:
+def no_square(sample: FaceSample) -> Rejection:
+    """What is said of a face that has no square."""
     return Rejection(sample.name or str(sample.image), None, "no extent", "neither points nor a box to cut around")

@@ -14,9 +14,11 @@ import numpy as np
 
 from ..configs.fpenet.schema import SourceConfig
 from ..errors import DataError
-from .frame import fit_to_picture
+from .frame import FARTHEST, fit_to_picture
 from .json_list import JsonEntry, JsonList
+from .labelled import BrokenLabel
 from .sample import FaceSample, FloatArray, PointState, Rejection
+from .source_files import picture_name, printable
 
 MOST_POINTS = 1000  # as model.num_keypoints; a higher number is a slip and would make every face of the file as long
 _TRUTH = {"true": True, "1": True, "false": False, "0": False, "": False, "none": False}
@@ -77,7 +79,9 @@ def _faces(entry: JsonEntry, image_root: Path, source: SourceConfig) -> Iterator
     if not (boxes or faces or rejections):
         yield _rejection(entry, "no points", "no face is labelled")
     for face, (box, level) in _pairs(faces, boxes):
-        sample = _sample(image_root / name, name, face, box)
+        sample = replace(
+            _sample(image_root / name, name, face, box), label=str(entry.file.path), line=entry.line("filename")
+        )
         if source.labelled and not sample.states.any():
             yield _rejection(entry, "no points", "a face box without FiducialPoints")
         elif level > source.max_occlusion_level:
@@ -115,8 +119,10 @@ def _picture(value: Any) -> tuple[str, list[Chunk]]:
     if not isinstance(value, dict):
         raise _Fault("broken label", f"expected an object with filename and annotations, found {value!r:.60}")
     name, chunks = value.get("filename"), value.get("annotations")
-    if not isinstance(name, str) or not name:
-        raise _Fault("broken label", f"filename is {name!r}, expected the name of a picture", "filename")
+    try:
+        name = picture_name(name, "filename")
+    except BrokenLabel as fault:
+        raise _Fault("broken label", fault.detail, "filename") from None
     if not isinstance(chunks, list) or not all(isinstance(chunk, dict) for chunk in chunks):
         raise _Fault("broken label", f"annotations is {chunks!r:.60}, expected a list of objects", "annotations")
     return name, chunks
@@ -175,9 +181,9 @@ def _point_key(key: str) -> tuple[int, str]:
     word = key.lower()
     if "class" in word or "version" in word:
         return 0, ""
-    digits = re.findall(r"\d+", key)
-    if len(digits) != 1 or not 1 <= int(digits[0]) <= MOST_POINTS:
-        raise _Fault("broken label", f"{key!r} names no point; expected P1x, P1y, P1occluded, P2x, ...", key)
+    digits = re.findall(r"[0-9]+", key)
+    if len(digits) != 1 or len(digits[0]) > 9 or not 1 <= int(digits[0]) <= MOST_POINTS:
+        raise _Fault("broken label", f"{key!r:.80} names no point; expected P1x, P1y, P1occluded, P2x, ...", key)
     return int(digits[0]), next((column for column in ("occ", "x", "y") if column in word), "")
 
 
@@ -188,17 +194,17 @@ def _number(chunk: Chunk, key: str) -> float | None:
         return None
     try:
         number = math.nan if value is True or value is False else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not math.isfinite(number):
-        raise _Fault("broken label", f"{key} is {value!r}, expected a number", key)
+    if not abs(number) <= FARTHEST:
+        raise _Fault("broken label", f"{key} is {value!r:.80}, expected a number", key)
     return number
 
 
 def _truth(chunk: Chunk, key: str) -> bool:
     word = str(chunk[key]).strip().lower()
     if word not in _TRUTH:
-        raise _Fault("broken label", f"{key} is {chunk[key]!r}, expected true or false", key)
+        raise _Fault("broken label", f"{key} is {chunk[key]!r:.80}, expected true or false", key)
     return _TRUTH[word]
 
 
@@ -235,4 +241,4 @@ def _padded(sample: FaceSample, width: int) -> FaceSample:
 
 def _rejection(entry: JsonEntry, reason: str, detail: str, key: str = "", nth: int = 0) -> Rejection:
     name = entry.value.get("filename", "?") if isinstance(entry.value, dict) else "?"
-    return Rejection(str(entry.file.path), entry.line(key, nth), reason, f"{name}: {detail}")
+    return Rejection(str(entry.file.path), entry.line(key, nth), reason, f"{printable(str(name)):.200}: {detail}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from .sample import FaceSample, PointState
 Array = NDArray[np.floating]
 Fault = tuple[str, str]  # reason, detail
 
+FARTHEST = 1e7  # pixels; a coordinate beyond is no number of pixels, and 32 bits would round it
+
 
 def fit_to_picture(sample: FaceSample, min_visible_fraction: float) -> FaceSample | Fault:
     """The sample, with points outside the picture marked occluded; or why it cannot be used.
@@ -22,13 +25,11 @@ def fit_to_picture(sample: FaceSample, min_visible_fraction: float) -> FaceSampl
     Outside by more than the size of the face is a broken label. A face whose box (else its points' box) lies in the
     picture by less than `min_visible_fraction` of its area is cut off. Only the picture's head is read.
     """
-    assert isinstance(sample.image, Path)
-    if not sample.image.is_file():
-        return "image missing", f"no such file: {sample.image}"
-    try:
-        extent = np.array(image_size(sample.image), np.float64)
-    except DataError as error:
-        return "picture unreadable", str(error)
+    extent = _extent(sample)
+    if isinstance(extent, tuple):
+        return extent
+    if fault := _implausible(sample):
+        return "broken label", fault
     edges = sample.points.astype(np.float64) + 0.5
     beyond = np.maximum(-edges, edges - extent).max(axis=1, initial=0.0)  # [K] pixels outside; NaN where missing
     outside = beyond > 0
@@ -43,6 +44,30 @@ def fit_to_picture(sample: FaceSample, min_visible_fraction: float) -> FaceSampl
     if box is not None and (visible := _visible_fraction(box, extent)) < min_visible_fraction:
         return "cut off by the frame", f"{visible:.0%} of the face is in the picture"
     return replace(sample, states=np.where(outside, PointState.OCCLUDED, sample.states).astype(np.int8))
+
+
+def _extent(sample: FaceSample) -> Array | Fault:
+    """(width, height) of the upright picture."""
+    if not isinstance(sample.image, Path):
+        return np.array(sample.image.shape[1::-1], np.float64)
+    if not os.path.isfile(sample.image):  # Path.is_file raises on names that the system cannot have
+        return "image missing", f"no such file: {sample.image}"
+    try:
+        return np.array(image_size(sample.image), np.float64)
+    except DataError as error:
+        return "picture unreadable", str(error)
+
+
+def _implausible(sample: FaceSample) -> str:
+    """What is no number of pixels, "" where all are."""
+    known = sample.points[sample.states != PointState.MISSING]
+    if not (np.abs(known) <= FARTHEST).all():
+        return f"a point at {known[~(np.abs(known) <= FARTHEST).all(axis=1)][0].tolist()}"
+    if sample.box is not None:
+        x1, y1, x2, y2 = sample.box.tolist()
+        if not (np.abs(sample.box) <= FARTHEST).all() or x2 <= x1 or y2 <= y1:
+            return f"the box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) has no area, or no end"
+    return ""
 
 
 def _visible_fraction(box: Array, extent: Array) -> float:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .labelled import read_text
 
-_SPACE, _BETWEEN = re.compile(r"\s*"), re.compile(r"\s*([,\]])\s*")
+_SPACE, _BETWEEN = re.compile(r"[ \t\r\n]*"), re.compile(r"[ \t\r\n]*([,\]])[ \t\r\n]*")  # JSON's white space
 
 
 @dataclass(frozen=True)
@@ -41,29 +42,32 @@ class JsonList:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self.text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: the label file cannot be read ({error})") from error
+        self.text = read_text(path)
         self._breaks = [match.start() for match in re.finditer("\n", self.text)]
 
     def __iter__(self) -> Iterator[JsonEntry]:
         decoder = json.JSONDecoder()
         position = self._skip_space(0)
         if self.text[position : position + 1] != "[":
-            raise self._broken("expected a list of pictures: [{...}, ...]", position)
+            raise self._broken("expected a list: [{...}, ...]", position)
         position = self._skip_space(position + 1)
         closed = self.text[position : position + 1] == "]"
+        if closed:
+            position = self._skip_space(position + 1)
         while not closed:
             try:
                 value, end = decoder.raw_decode(self.text, position)
             except json.JSONDecodeError as error:
                 raise self._broken(error.msg, error.pos) from None
+            except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists a thousand deep
+                raise self._broken(str(error), position) from None
             yield JsonEntry(value, self, position, end)
             between = _BETWEEN.match(self.text, end)
             if between is None:
                 raise self._broken("expected ',' or ']'", self._skip_space(end))
             position, closed = between.end(), between[1] == "]"
+        if position < len(self.text):
+            raise self._broken("expected nothing after the list", position)
 
     def line(self, position: int) -> int:
         return bisect_left(self._breaks, position) + 1

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TypeVar
 
 from ..errors import DataError
+from .frame import FARTHEST
 from .image import IMAGE_SUFFIXES, image_size
 from .sample import ByteArray, Rejection
 
 Box = tuple[float, float, float, float]
+AnyPath = TypeVar("AnyPath", bound=PurePath)
+
+LONGEST = 300  # letters of a name in a message
 PROBES = 50  # pictures that are looked for before a folder is given up
 
 
@@ -36,12 +43,15 @@ class LabelledBox:
 
 @dataclass(frozen=True)
 class LabelledPicture:
-    """One picture, its name in the label, its upright (width, height) and its boxes, none of which is broken."""
+    """One picture, its name in the label, its upright (width, height) and its boxes, none of which is broken; and the
+    file and line that it stands in."""
 
     image: Path | ByteArray
     name: str
     size: tuple[int, int]
     boxes: tuple[LabelledBox, ...]
+    label: str = ""
+    line: int | None = None
 
 
 class BrokenLabel(Exception):
@@ -63,7 +73,8 @@ Labels = tuple[list[LabelledPicture], list[Rejection]]  # what every reader retu
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture as a reader found it in `label` at `line`; `said` is its size, where the label gives it."""
+    """One picture as a reader found it in `label` at `line`; `said` is its size, where the label gives it. Boxes are in
+    pixels, or in `shares` of the upright picture's width and height."""
 
     label: Path
     image: Path
@@ -71,6 +82,7 @@ class Entry:
     boxes: Sequence[LabelledBox]
     line: int | None = None
     said: tuple[int, int] | None = None
+    shares: bool = False
 
 
 def check(entry: Entry) -> tuple[LabelledPicture | None, list[Rejection]]:
@@ -81,25 +93,31 @@ def check(entry: Entry) -> tuple[LabelledPicture | None, list[Rejection]]:
     read.
     """
     label = str(entry.label)
-    if not entry.image.is_file():
-        return None, [Rejection(label, entry.line, "image missing", f"no such file: {entry.image}")]
     try:
         size = image_size(entry.image)
     except DataError as error:
-        return None, [Rejection(label, entry.line, "picture unreadable", str(error))]
+        if os.path.isfile(entry.image):  # asked only now: of a million files that takes a while; no name makes it raise
+            return None, [Rejection(label, entry.line, "picture unreadable", str(error))]
+        return None, [Rejection(label, entry.line, "image missing", f"no such file: {_shown(str(entry.image))}")]
     if entry.said and entry.said != size:
         detail = "the label says {} x {}, the upright picture has {} x {}".format(*entry.said, *size)
-        return None, [Rejection(label, entry.line, "size mismatch", f"{entry.image}: {detail}")]
+        return None, [Rejection(label, entry.line, "size mismatch", f"{_shown(str(entry.image))}: {detail}")]
     kept, rejections = [], []
-    for box in entry.boxes:
-        reason = box_fault(box.box, size)
+    for box in _in_pixels(entry.boxes, size) if entry.shares else entry.boxes:
+        reason = box_fault(box.box, size) or _attribute_fault(box)
         if reason is None:
             kept.append(box)
         else:
             corners = ", ".join(f"{value:g}" for value in box.box)
-            detail = f"{box.name} ({corners}) in {entry.name}, {size[0]} x {size[1]}"
+            detail = f"{_shown(box.name):.80} ({corners}) in {_shown(entry.name)}, {size[0]} x {size[1]}"
             rejections.append(Rejection(label, box.line or entry.line, reason, detail))
-    return LabelledPicture(entry.image, entry.name, size, tuple(kept)), rejections
+    return LabelledPicture(entry.image, entry.name, size, tuple(kept), label, entry.line), rejections
+
+
+def _shown(text: str) -> str:
+    """The text for a message: escaped where a terminal could not take it, the middle left out where it is endless."""
+    short = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[-LONGEST // 2 :]}"
+    return short if short.isprintable() else repr(short)
 
 
 def check_all(entries: Iterable[Entry]) -> Labels:
@@ -118,6 +136,8 @@ def box_fault(box: Box, size: tuple[int, int]) -> str | None:
     x1, y1, x2, y2 = box
     if not all(map(math.isfinite, box)):
         return "box not finite"
+    if max(map(abs, box)) > FARTHEST:
+        return "box not in pixels"
     if x2 < x1 or y2 < y1:
         return "box inverted"
     if x2 == x1 or y2 == y1:
@@ -127,21 +147,46 @@ def box_fault(box: Box, size: tuple[int, int]) -> str | None:
     return None
 
 
+def _attribute_fault(box: LabelledBox) -> str | None:
+    return None if all(abs(value) <= FARTHEST for value in box.attributes.values()) else "attribute not finite"
+
+
+def _in_pixels(boxes: Iterable[LabelledBox], size: tuple[int, int]) -> list[LabelledBox]:
+    width, height = size
+    return [
+        replace(box, box=(box.box[0] * width, box.box[1] * height, box.box[2] * width, box.box[3] * height))
+        for box in boxes
+    ]
+
+
 def numbers(words: Sequence[str], line: int | None = None) -> list[float]:
     """The words as numbers. "nan" is one here: `box_fault` tells more of it. Raises BrokenLabel at `line`."""
     values = []
     for word in words:
         try:
-            values.append(float(word))
+            values.append(float(word.replace("_", "?")))  # Python would read 1_0 as 10
         except ValueError:
-            raise BrokenLabel(f"expected a number, found {word!r}", line) from None
+            raise BrokenLabel(f"expected a number, found {word!r:.80}", line) from None
     return values
+
+
+def class_name(value: object, what: str, line: int | None = None) -> str:
+    """A class in the label's own words. Raises BrokenLabel, naming `what` it is, where it is no text."""
+    if isinstance(value, str) and value.strip() and not any("\ud800" <= letter <= "\udfff" for letter in value):
+        return value.strip()
+    raise BrokenLabel(f"{what} is {value!r:.80}, expected a name", line)
+
+
+def whole_number(word: str) -> int | None:
+    """A word of up to 9 digits as a number; None where it is something else."""
+    return int(word) if word.isascii() and word.isdigit() and len(word) <= 9 else None
 
 
 def read_text(path: Path) -> str:
     """A label file as text. Raises DataError when it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")  # read_text takes the first bytes of a mark for an empty file
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: the label file cannot be read ({error})") from error
 
@@ -155,26 +200,46 @@ def pictures_for(labels: list[Path], folder: Path, images: Path | None, siblings
     """The pictures of the label files below `folder`, by `stem_in`: those below `images` if that is given; else beside
     the labels; else in the first of the folders next to theirs that has any."""
     if images is not None:
-        return _pictures_by_stem(images)
+        return pictures_below(images)
     stems = {stem_in(folder, label) for label in labels}
     for place in (folder, *(folder.parent / name for name in siblings)):
-        pictures = _pictures_by_stem(place) if place.is_dir() else {}
+        pictures = pictures_below(place) if place.is_dir() else {}
         if not stems.isdisjoint(pictures):
             return pictures
     return {}
 
 
-def _pictures_by_stem(folder: Path) -> dict[str, Path]:
-    """Where several pictures share a name, the first kind of IMAGE_SUFFIXES counts."""
-    pictures = [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES]
-    pictures.sort(key=lambda file: IMAGE_SUFFIXES.index(file.suffix.lower()), reverse=True)
-    return {stem_in(folder, file): file for file in pictures}
+def pictures_named(stems: Iterable[str], folder: Path) -> dict[str, Path]:
+    """The pictures `folder/stem.*` of those stems, by stem; other folders than theirs are not looked into."""
+    wanted = set(stems)
+    pictures = {}
+    for place in {PurePosixPath(stem).parent for stem in wanted}:
+        with suppress(OSError, ValueError):  # no such folder, or a name that the system cannot have
+            found = (place / name for name in os.listdir(folder / place))
+            pictures.update({_stem(file): folder / file for file in _by_suffix(found) if _stem(file) in wanted})
+    return pictures
+
+
+def _stem(file: PurePosixPath) -> str:
+    return file.with_suffix("").as_posix()
+
+
+def pictures_below(folder: Path) -> dict[str, Path]:
+    """Every picture below the folder, by `stem_in`."""
+    return {stem_in(folder, file): file for file in _by_suffix(sorted(folder.rglob("*")))}
+
+
+def _by_suffix(files: Iterable[AnyPath]) -> list[AnyPath]:
+    """The pictures among the files. Of those that share a stem the first kind of IMAGE_SUFFIXES comes last, so that it
+    stays in a dictionary."""
+    pictures = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(pictures, key=lambda file: IMAGE_SUFFIXES.index(file.suffix.lower()), reverse=True)
 
 
 def folder_with(names: Sequence[str], candidates: Iterable[Path]) -> Path:
     """The first folder that holds one of the first `names`; the first of all where none does."""
     folders = list(candidates)
     for folder in folders:
-        if any((folder / name).is_file() for name in names[:PROBES]):
+        if any(os.path.isfile(folder / name) for name in names[:PROBES]):
             return folder
     return folders[0]

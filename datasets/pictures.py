@@ -4,9 +4,9 @@ index) and of nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 from ..configs.facenet.schema import IgnoreConfig
 from ..errors import DataError
 from .batches import Batch, DeterministicBatchSampler, deterministic_loader, mix_seeds
-from .image import read_image
+from .picture_store import PictureStore, read_picture
 from .resizing import PicturePreprocessing, Placement
 from .sample import ByteArray, DetectionSample, FloatArray, Rejection
+from .views import joined, parts_of
 
 if TYPE_CHECKING:  # albumentations takes seconds to import, and evaluation has no use for it
     from .picture_transforms import PictureAugment
@@ -34,7 +35,7 @@ class PictureDataset(Dataset[Batch]):
     """Pictures as the network sees them.
 
     Args:
-        samples: the pictures.
+        samples: the pictures; those of a store are read when they are asked for.
         preprocessing: how they become the input.
         augment: random changes; None for evaluation.
         ignore: which boxes become ignore regions by their size and place in the input.
@@ -49,7 +50,7 @@ class PictureDataset(Dataset[Batch]):
 
     def __init__(
         self,
-        samples: list[DetectionSample],
+        samples: Sequence[DetectionSample],
         preprocessing: PicturePreprocessing,
         augment: PictureAugment | None,
         ignore: IgnoreConfig,
@@ -59,9 +60,9 @@ class PictureDataset(Dataset[Batch]):
         self.preprocessing, self.augment, self.ignore, self.seed = preprocessing, augment, ignore, seed
         self.rejections: list[Rejection] = []
         self._cached: list[Loaded | None] = []
-        self.samples = self._fill(samples, cache_gib * GIB) if cache_gib > 0 else list(samples)
-        cut = sum(sample.size is not None and preprocessing.cuts_off(*sample.size) for sample in self.samples)
-        self.notes = [f"input.resize=pad_crop cuts off a part of {cut} pictures; letterbox keeps all"] if cut else []
+        parts = [self._fill(part, cache_gib * GIB) if isinstance(part, list) else part for part in parts_of(samples)]
+        self.samples = joined(parts)
+        self.notes = [note for part in parts for note in self._cut_off(part)]
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -96,9 +97,16 @@ class PictureDataset(Dataset[Batch]):
             "size": torch.tensor(size),
         }
 
+    def _cut_off(self, samples: Sequence[DetectionSample]) -> list[str]:
+        """A note where input.resize loses a part of pictures."""
+        if self.preprocessing.resize != "pad_crop":
+            return []
+        cut = sum(sample.size is not None and self.preprocessing.cuts_off(*sample.size) for sample in samples)
+        return [f"input.resize=pad_crop cuts off a part of {cut} pictures; letterbox keeps all"] if cut else []
+
     def _load(self, sample: DetectionSample) -> Loaded:
         """The picture as the augmentation takes it, or as the input; where it comes to lie; its own size."""
-        image = read_image(sample.image, grey=False) if isinstance(sample.image, Path) else sample.image
+        image = read_picture(sample)
         size = image.shape[1], image.shape[0]
         if self.augment is None:
             return *self.preprocessing.apply(image), size
@@ -165,9 +173,21 @@ def collate_pictures(items: list[Batch]) -> Batch:
     return batch
 
 
-def source_shares(samples: list[DetectionSample]) -> NDArray[np.float64]:
+def count_boxes(samples: Sequence[DetectionSample]) -> int:
+    """How many boxes there are to learn."""
+    return sum(
+        part.boxes if isinstance(part, PictureStore) else sum(len(sample.boxes) for sample in part)
+        for part in parts_of(samples)
+    )
+
+
+def source_shares(samples: Sequence[DetectionSample]) -> NDArray[np.float64]:
     """[n] how often each picture must come so that all sources come alike: data.sampling=uniform."""
-    names, which, counts = np.unique([sample.source for sample in samples], return_inverse=True, return_counts=True)
+    sources = [
+        part.sources() if isinstance(part, PictureStore) else np.array([sample.source for sample in part])
+        for part in parts_of(samples)
+    ]
+    names, which, counts = np.unique(np.concatenate(sources), return_inverse=True, return_counts=True)
     return np.asarray(len(samples) / (len(names) * counts[which]), np.float64)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import ModelFileError
-from .sample import ByteArray, FloatArray
+from .sample import ByteArray, FaceSample, FloatArray
 
 LUMA = (0.299, 0.587, 0.114)
 RESIZE = "antialiased bilinear"
@@ -107,6 +107,11 @@ class Preprocessing:
                 centre_y = (y1 + y2) / 2 + self.shift_y * longer
                 return centre_x - side / 2, centre_y - side / 2, side
         return None
+
+
+def square_of(sample: FaceSample, preprocessing: Preprocessing) -> Square | None:
+    """The square of a face: the one that its crop was cut by, else `Preprocessing.square`."""
+    return preprocessing.square(sample.points, sample.box) if sample.cut is None else sample.cut.square
 
 
 def to_crop(points: FloatArray, square: Square, size: int) -> FloatArray:

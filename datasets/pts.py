@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from ..configs.fpenet.schema import SourceConfig
 from ..errors import DataError
-from .frame import fit_to_picture
+from .frame import FARTHEST, fit_to_picture
 from .image import IMAGE_SUFFIXES
 from .sample import FaceSample, FloatArray, PointState, Rejection
 
@@ -29,8 +28,9 @@ def read_pts(path: Path) -> FloatArray:
 def read_pts_folder(source: SourceConfig, root: Path) -> tuple[list[FaceSample], list[Rejection]]:
     """Every `.pts` file below `root / source.path`, at any depth, in the order of their names.
 
-    A picture's name is its path below that folder. A broken label, one without a picture and a face outside the
-    source's rules are rejections.
+    A picture's name is its path below that folder. Coordinates count from `source.first_pixel`: 300-W's own files are
+    MATLAB's, where the first pixel is 1 (https://ibug.doc.ic.ac.uk/resources/300-W/). A broken label, one without a
+    picture and a face outside the source's rules are rejections.
     """
     folder = root / source.path
     files = sorted(folder.rglob("*"))
@@ -48,7 +48,8 @@ def read_pts_folder(source: SourceConfig, root: Path) -> tuple[list[FaceSample],
             rejections.append(Rejection(str(file), None, "image missing", f"none of {expected} beside it"))
         else:
             states = np.full(len(points), PointState.VISIBLE, np.int8)
-            sample = FaceSample(picture, points, states, name=picture.relative_to(folder).as_posix())
+            name = picture.relative_to(folder).as_posix()
+            sample = FaceSample(picture, points - source.first_pixel, states, name=name, label=str(file))
             checked = fit_to_picture(sample, source.min_visible_fraction)
             if isinstance(checked, FaceSample):
                 samples.append(checked)
@@ -77,8 +78,9 @@ def _parse(path: Path) -> FloatArray | Rejection:
             continue
         if header := _HEADER.fullmatch(text):
             if header[1].lower() == "n_points":
-                if not header[2].isdigit():
-                    return Rejection(str(path), number, "broken label", f"n_points is {header[2]!r}, not a number")
+                if not (header[2].isascii() and header[2].isdigit() and len(header[2]) < 9):
+                    detail = f"n_points is {header[2]!r:.80}, not a number of points"
+                    return Rejection(str(path), number, "broken label", detail)
                 announced, announced_at = int(header[2]), number
             continue
         row = _row(text)
@@ -97,9 +99,10 @@ def _row(text: str) -> list[float] | str:
     """The point of one line, or what is wrong with the line."""
     words = text.replace(",", " ").split()
     if len(words) != 2:
-        return f"expected 'x y', found {text!r}"
+        return f"expected 'x y', found {text!r:.80}"
     try:
         row = [float(word) for word in words]
     except ValueError:
-        return f"expected two numbers, found {text!r}"
-    return row if all(map(math.isfinite, row)) else f"expected finite numbers, found {text!r}"
+        return f"expected two numbers, found {text!r:.80}"
+    far = not all(abs(value) <= FARTHEST for value in row)  # nan too
+    return f"expected finite numbers of pixels, found {text!r:.80}" if far else row

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,19 @@ class PointState(IntEnum):
     MISSING = 0
     OCCLUDED = 1
     VISIBLE = 2
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which part of a picture is kept of a face, as a crop of [S + 2 margin, S + 2 margin].
+
+    Attributes:
+        square: (x1, y1, side) of the inner S x S in pixel edges of the full picture.
+        margin: pixels of the crop around it.
+    """
+
+    square: tuple[float, float, float]
+    margin: int
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,8 @@ class FaceSample:
         weight: weight of this face in the loss, 1 by default.
         validate: False for a face that is not to be held out to validate on.
         mask_occluded: False where occluded points are to be learnt like visible ones.
+        label, line: the file that its label stands in, and where in it; "" and None where the picture's name tells.
+        cut: where `image` is no whole picture, but what a store, or a cache, keeps of one: which part it is.
     """
 
     image: Path | ByteArray
@@ -56,10 +72,20 @@ class FaceSample:
     weight: float = 1.0
     validate: bool = True
     mask_occluded: bool = True
+    label: str = ""
+    line: int | None = None
+    cut: Cut | None = None
 
     @property
     def num_keypoints(self) -> int:
         return len(self.points)
+
+
+class KeptPicture(Protocol):
+    """A picture that a store keeps."""
+
+    def read(self) -> ByteArray:
+        """RGB [H, W, 3] or grey [H, W]. Raises DataError when it is not as it was written."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +93,7 @@ class DetectionSample:
     """One picture and the faces, or other things, to find in it.
 
     Attributes:
-        image: the picture's file, or the picture itself as grey [H, W] or RGB [H, W, 3] bytes.
+        image: the picture's file, or the picture itself as grey [H, W] or RGB [H, W, 3] bytes, or where it is kept.
         boxes: [N, 4] float32 (x1, y1, x2, y2), pixel edges of the full picture; N is 0 where there is nothing to find.
             A box may reach out of the picture.
         labels: [N] int64, the index of each box's target class.
@@ -81,7 +107,7 @@ class DetectionSample:
         size: (width, height) of the upright picture, where known without decoding it.
     """
 
-    image: Path | ByteArray
+    image: Path | ByteArray | KeptPicture
     boxes: FloatArray
     labels: NDArray[np.int64]
     ignore: FloatArray

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,9 +12,11 @@ import numpy as np
 
 from ..errors import DataError
 from .image import IMAGE_SUFFIXES
+from .labelled import BrokenLabel
 from .sample import Rejection
 
 Sample = TypeVar("Sample")
+LONGEST_PATH, LONGEST_NAME = 1000, 255  # bytes; what file systems take of a name, and enough of a path
 
 
 def nearest_path(path: Path) -> str:
@@ -43,10 +45,10 @@ def count_reasons(rejections: Iterable[Rejection]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
 
 
-def draw(samples: list[Sample], count: int, seed: int) -> list[Sample]:
+def draw(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
     """`count` of the samples, at random but in order; all where there are no more, or count is 0."""
     if not 0 < count < len(samples):
-        return samples
+        return list(samples)
     chosen = np.random.default_rng(seed % 2**64).permutation(len(samples))[:count]
     return [samples[index] for index in sorted(chosen)]
 
@@ -62,3 +64,19 @@ def picture_files(folder: str, key: str, of: str = "pictures") -> list[Path]:
     if not files:
         raise DataError(f"{key}={folder}: no picture ({', '.join(IMAGE_SUFFIXES)}) in this folder or below it")
     return files
+
+
+def picture_name(value: object, what: str, line: int | None = None) -> str:
+    """A file name that the system can have. Raises BrokenLabel, naming `what` it is, otherwise."""
+    try:
+        coded = value.encode() if isinstance(value, str) and value.strip() else b"\0"
+    except UnicodeEncodeError:
+        coded = b"\0"
+    if b"\0" not in coded and len(coded) <= LONGEST_PATH and max(map(len, coded.split(b"/"))) <= LONGEST_NAME:
+        return str(value)
+    raise BrokenLabel(f"{what} is {value!r:.80}, expected the name of a picture", line)
+
+
+def printable(text: str) -> str:
+    """The text, for messages: without what no terminal or file can take."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -10,49 +11,88 @@ import numpy as np
 
 from ..configs.fpenet.schema import DataConfig, SourceConfig
 from ..errors import ConfigError, DataError
+from .coco_keypoints import read_coco_keypoints
+from .cofw import read_cofw
 from .duplicates import drop_duplicates
+from .face_csv import read_face_csv
+from .face_store import FaceStore
 from .fpenet_json import read_fpenet_json
+from .fpenet_tfrecords import read_fpenet_tfrecords
+from .label_studio_faces import read_label_studio
+from .point_maps import PointMap, load_point_map
 from .preprocessing import Preprocessing
 from .pts import read_pts_folder
 from .sample import FaceSample, Rejection
 from .source_files import draw, nearest_path, nothing_usable
 from .split import split_samples
+from .store_sources import FORMAT as STORE
+from .store_sources import NO_VALIDATION, open_faces
+from .views import joined
+from .wflw import read_wflw
 
 DRAWN = 1000  # faces of a synthetic source whose count is 0
 PREFIXES = (68, 80, 104)  # each of these layouts begins with the one before
 EXPECTED = {
     "pts": "a folder of pictures, each with a .pts file of the same name beside it",
     "fpenet_json": "an FPENet label file, or a folder of them",
+    "fpenet_tfrecords": "a TFRecord file of TAO's FPENet, or a folder of .tfrecords files",
+    "wflw": "a list of WFLW, such as list_98pt_rect_attr_train.txt",
+    "cofw": "COFW_train_color.mat or COFW_test_color.mat",
+    "coco_keypoints": "a COCO JSON whose annotations have keypoints",
+    "label_studio": "a JSON or JSON-MIN export of Label Studio, or a folder of them",
+    "csv": "a table whose header names the columns",
     "synthetic": "nothing: its faces are drawn",
 }
+READERS = {
+    "pts": read_pts_folder,
+    "fpenet_tfrecords": read_fpenet_tfrecords,
+    "wflw": read_wflw,
+    "cofw": read_cofw,
+    "coco_keypoints": read_coco_keypoints,
+    "csv": read_face_csv,
+}
+FOLDERS, FILES = ("pts",), ("wflw", "cofw", "coco_keypoints", "csv")  # the others take either
 
 
 @dataclass(frozen=True)
 class FaceSets:
     """What a spec's `data` comes to. `notes` are sentences worth showing before training begins."""
 
-    train: list[FaceSample]
-    val: list[FaceSample]
-    test: list[FaceSample]
+    train: Sequence[FaceSample]
+    val: Sequence[FaceSample]
+    test: Sequence[FaceSample]
     rejections: list[Rejection]
     notes: list[str]
 
 
-def read_sets(data: DataConfig, num_keypoints: int, source_points: list[int], preprocessing: Preprocessing) -> FaceSets:
-    """The faces of a spec. Training faces that occur again in training, validation or test are left out before a
-    validation part is taken, so that this part repeats nothing either.
+def read_sets(
+    data: DataConfig,
+    num_keypoints: int,
+    source_points: list[int],
+    preprocessing: Preprocessing,
+    names: Sequence[str] = (),
+) -> FaceSets:
+    """The faces of a spec; the other arguments are those of `read_source`.
+
+    Training faces that occur again in training, validation or test are left out before a validation part is taken, so
+    that this part repeats nothing either. Faces of stores stay as they are, behind the others: duplicates are left out
+    and parts taken when a store is made.
 
     Raises ConfigError and DataError naming the key, the path and the remedy.
     """
     root = Path(data.root)
     sets: dict[str, list[FaceSample]] = {}
+    stores: dict[str, list[FaceStore]] = {}
     rejections: list[Rejection] = []
     notes: list[str] = []
     for part in ("train", "val", "test"):
-        sets[part] = []
+        sets[part], stores[part] = [], []
         for number, source in enumerate(getattr(data, part)):
             key = f"data.{part}[{number}]"
-            samples, left_out = read_source(source, root, num_keypoints, source_points, key)
+            if source.format == STORE:
+                stores[part].append(open_faces(source, root, num_keypoints, preprocessing, key))
+                continue
+            samples, left_out = read_source(source, root, num_keypoints, source_points, key, names)
             sets[part] += samples
             rejections += left_out
             notes += _unlabelled_points(samples, key)
@@ -62,16 +102,29 @@ def read_sets(data: DataConfig, num_keypoints: int, source_points: list[int], pr
         rejections += duplicates
         if duplicates:
             notes.append(f"{len(duplicates)} training faces left out as duplicates (data.drop_duplicates)")
-    if train and not data.val and (data.split.by == "list" or data.split.fraction > 0):
+    if train and not data.val and data.split.holds_out:
         fit = [sample for sample in train if sample.labelled and sample.validate]
         only_train = [sample for sample in train if not (sample.labelled and sample.validate)]
         train, val = split_samples(fit, data.split, root)
         train += only_train
-    return FaceSets(train, val, test, rejections, notes)
+    elif stores["train"] and not data.val and data.split.holds_out:
+        notes.append(NO_VALIDATION)
+    return FaceSets(
+        joined([train, *stores["train"]]),
+        joined([val, *stores["val"]]),
+        joined([test, *stores["test"]]),
+        rejections,
+        notes,
+    )
 
 
 def read_source(
-    source: SourceConfig, root: Path, num_keypoints: int, source_points: list[int], key: str = "source"
+    source: SourceConfig,
+    root: Path,
+    num_keypoints: int,
+    source_points: list[int],
+    key: str = "source",
+    names: Sequence[str] = (),
 ) -> tuple[list[FaceSample], list[Rejection]]:
     """The faces of one source, in the order of their names, and the labels that were left out.
 
@@ -80,28 +133,38 @@ def read_source(
         root: folder that its paths start from.
         num_keypoints: K of every face.
         source_points: rows to take where the labels have more points than K.
+        names: of the points, where a format has names in the place of numbers.
 
-    Raises DataError when the path does not exist, when nothing can be used, and when the layouts do not fit.
+    Raises ConfigError when `source.points` is no map of points, DataError when the path does not exist, when nothing
+    can be used, and when the layouts do not fit.
     """
+    points = load_point_map(source.points, root, f"{key}.points") if source.points else None
+    width = points.old_points if points else num_keypoints
+    rejections: list[Rejection]
+    if source.format == STORE:
+        raise ConfigError(f"{key}.format=store: a store has no labels to read; name what it was made of")
     if source.format == "synthetic":
         from .synthetic import NUM_POINTS, draw_faces
 
-        drawn = draw_faces(source.count or DRAWN, source.seed, NUM_POINTS if source_points else num_keypoints)
-        samples = [_take_points(sample, num_keypoints, source_points, key) for sample in drawn]
-        rejections: list[Rejection] = []
+        samples = draw_faces(source.count or DRAWN, source.seed, NUM_POINTS if source_points and not points else width)
+        rejections = []
     else:
         path = _existing(source, root, key)
-        if source.format == "pts":
-            samples, rejections = read_pts_folder(source, root)
+        if source.format == "fpenet_json":
+            samples, rejections = read_fpenet_json(source, root, width)
+        elif source.format == "label_studio":
+            samples, rejections = read_label_studio(source, root, width, () if points else names)
         else:
-            samples, rejections = read_fpenet_json(source, root, num_keypoints)
+            samples, rejections = READERS[source.format](source, root)
         if not samples:
             raise DataError(
                 nothing_usable("face", f"{key}.path={source.path}", path, EXPECTED[source.format], rejections)
             )
-        samples = [_take_points(sample, num_keypoints, source_points, key) for sample in samples]
         samples = draw(sorted(samples, key=lambda sample: sample.name), source.count, source.seed)
-    return _with_settings(samples, source, key), rejections
+    if points:
+        samples = [_mapped(sample, points, key) for sample in samples]
+    samples = [_take_points(sample, num_keypoints, source_points, key) for sample in samples]
+    return _with_settings(samples, source, root, key), rejections
 
 
 def _existing(source: SourceConfig, root: Path, key: str) -> Path:
@@ -113,9 +176,17 @@ def _existing(source: SourceConfig, root: Path, key: str) -> Path:
         if value and not path.exists():
             raise DataError(f"{key}.{name}={value}: {path} does not exist{nearest_path(path)}")
     path = root / source.path
-    if source.format == "pts" and not path.is_dir():
-        raise DataError(f"{key}.path={source.path}: {path} is a file; format=pts expects {EXPECTED['pts']}")
+    if source.format in (FILES if path.is_dir() else FOLDERS):
+        kind, expected = "folder" if path.is_dir() else "file", EXPECTED[source.format]
+        raise DataError(f"{key}.path={source.path}: {path} is a {kind}; format={source.format} expects {expected}")
     return path
+
+
+def _mapped(sample: FaceSample, points: PointMap, key: str) -> FaceSample:
+    if sample.num_keypoints != points.old_points:
+        found = f"{sample.name} has {sample.num_keypoints} points"
+        raise DataError(f"{key}: {found}, {key}.points={points.name} takes {points.old_points}")
+    return points(sample)
 
 
 def _take_points(sample: FaceSample, num_keypoints: int, source_points: list[int], key: str) -> FaceSample:
@@ -136,9 +207,10 @@ def _take_points(sample: FaceSample, num_keypoints: int, source_points: list[int
     return replace(sample, points=sample.points[rows], states=sample.states[rows])
 
 
-def _with_settings(samples: list[FaceSample], source: SourceConfig, key: str) -> list[FaceSample]:
+def _with_settings(samples: list[FaceSample], source: SourceConfig, root: Path, key: str) -> list[FaceSample]:
     """The faces with what the spec says of their source."""
-    name = source.name or PurePath(source.path.removesuffix(".json")).name or source.format
+    path = PurePath(source.path)
+    name = source.name or (path.stem if (root / path).is_file() else path.name) or source.format
     pattern = _subject_pattern(source, key)
     result = []
     for sample in samples:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from ..configs.facenet.schema import SourceConfig
-from .labelled import BrokenLabel, Entry, LabelledBox, Labels, check_all, numbers, pictures_for, stem_in
+from .labelled import BrokenLabel, Entry, LabelledBox, Labels, check_all, numbers, pictures_for, stem_in, whole_number
 from .sample import Rejection
 
 IMAGE_FOLDERS = ("JPEGImages", "images")  # beside the folder of labels
@@ -51,7 +51,7 @@ def read_voc(source: SourceConfig, root: Path) -> Labels:
 def _size(label: ElementTree.Element) -> tuple[int, int] | None:
     """(width, height) of the picture, where the label tells them."""
     words = [label.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
-    width, height = (int(word) if word.isdigit() else 0 for word in words)
+    width, height = (whole_number(word) for word in words)
     return (width, height) if width and height else None
 
 
@@ -76,6 +76,11 @@ def _box(element: ElementTree.Element) -> LabelledBox:
     return LabelledBox(name, (x1 - 1, y1 - 1, x2, y2), line, marks["difficult"] == "1", attributes)
 
 
+def _refuse_entity(name: str, line: int) -> None:
+    """Entities can grow to gigabytes, and VOC has none. Raises BrokenLabel."""
+    raise BrokenLabel(f"the entity {name!r:.80} is declared; VOC's labels have none", line)
+
+
 def _parse(path: Path) -> ElementTree.Element:
     """The label's tree, each element with its line as an attribute."""
     builder = ElementTree.TreeBuilder()
@@ -83,12 +88,15 @@ def _parse(path: Path) -> ElementTree.Element:
     parser.StartElementHandler = lambda tag, _: builder.start(tag, {_LINE: str(parser.CurrentLineNumber)})
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
+    parser.EntityDeclHandler = lambda *declared: _refuse_entity(declared[0], parser.CurrentLineNumber)
     try:
         parser.Parse(path.read_bytes(), True)
     except OSError as error:
         raise BrokenLabel(str(error)) from error
     except expat.ExpatError as error:
         raise BrokenLabel(f"not valid XML: {expat.ErrorString(error.code)}", error.lineno) from error
+    except (LookupError, ValueError) as error:  # an encoding that Python does not know, or of several bytes
+        raise BrokenLabel(f"not valid XML: {error}", 1) from error
     root = builder.close()
     if root.tag != "annotation":
         raise BrokenLabel(f"the file holds <{root.tag}>, expected VOC's <annotation>", 1)

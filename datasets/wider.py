@@ -8,7 +8,7 @@ from pathlib import Path
 from ..configs.facenet.schema import SourceConfig
 from ..errors import DataError
 from .image import IMAGE_SUFFIXES
-from .labelled import BrokenLabel, Entry, LabelledBox, Labels, check_all, folder_with, numbers, read_text
+from .labelled import BrokenLabel, Entry, LabelledBox, Labels, check_all, folder_with, numbers, read_text, whole_number
 
 NAME = "face"  # WIDER has one class and does not name it
 COLUMNS = ("x1", "y1", "w", "h", "blur", "expression", "illumination", "invalid", "occlusion", "pose")
@@ -70,14 +70,15 @@ def _blocks(lines: list[Line]) -> Iterator[tuple[Line, list[Line]]]:
 
 def _boxes(number: int, body: list[Line]) -> list[LabelledBox]:
     """The faces of the picture named on line `number`."""
-    if not body or not body[0][1].isdigit():
+    count = whole_number(body[0][1]) if body else None
+    if count is None:
         found = f"found {body[0][1]!r:.80}" if body else "the next line names another picture"
         raise BrokenLabel(f"expected the number of faces, {found}", body[0][0] if body else number)
-    (line, count), rows = body[0], body[1:]
+    line, rows = body[0][0], body[1:]
     boxes = [_box(*row) for row in rows]
-    if int(count) == 0 and len(boxes) == 1 and boxes[0].box == (0, 0, 0, 0):
+    if count == 0 and len(boxes) == 1 and boxes[0].box == (0, 0, 0, 0):
         return []
-    if int(count) != len(rows):
+    if count != len(rows):
         raise BrokenLabel(f"{count} faces are announced, {len(rows)} lines follow", line)
     return boxes
 

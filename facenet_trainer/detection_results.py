@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from ..configs.facenet.schema import IgnoreConfig, MetricsConfig
 from ..datasets.detection_sources import DetectionSets
-from ..datasets.image import read_image
+from ..datasets.picture_store import read_picture
 from ..datasets.pictures import with_ignored
 from ..datasets.sample import ByteArray, DetectionSample, Rejection
 from ..errors import DataError
@@ -89,7 +88,7 @@ def require_pictures(sets: DetectionSets) -> None:
 
 def picture_of(sample: DetectionSample) -> ByteArray:
     """The picture itself. Raises DataError when it cannot be read."""
-    return read_image(sample.image, grey=False) if isinstance(sample.image, Path) else sample.image
+    return read_picture(sample)
 
 
 def _batches(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -156,7 +156,7 @@ class _Pictures:
             return read_detection_sets(data)
 
         sets = sets_or_none(spec.data, spec.split, "data=wider data.root=FOLDER", read)
-        self.train: list[DetectionSample] = sets.train if sets else []
+        self.train: Sequence[DetectionSample] = sets.train if sets else []
         measured = samples_of(spec.split, sets, predictor.classes) if sets else []
         self.measured = spread(measured, spec.gate.kpi_samples)
         name = predictor.classes[0]
@@ -190,24 +190,26 @@ class _Pictures:
     def calibration(self) -> Calibration:
         """Training pictures, or those of a folder."""
         settings = self.spec.calibration
-        pictures: list[Path | ByteArray]
+        samples = draw(self.train or self.measured, settings.count, settings.seed)
         if settings.images:
-            pictures = list(picture_files(settings.images, "calibration.images"))
+            files = draw(picture_files(settings.images, "calibration.images"), settings.count, settings.seed)
+            pictures: Sequence[DetectionSample | Path] = files
             are = f"pictures of {settings.images}"
-        elif samples := self.train or self.measured:
-            pictures = [sample.image for sample in samples]
+        elif samples:
+            pictures = samples
             are = "training pictures" if self.train else f"{self.spec.split} pictures, for want of others"
         else:
             raise ConfigError(
                 "export.precisions: int8 needs pictures to calibrate on, and there are none: give data, such as "
                 "data=wider data.root=FOLDER, or calibration.images=FOLDER, or leave int8 out"
             )
-        chosen = draw(pictures, settings.count, settings.seed)
 
         def batches() -> Iterator[NDArray]:
-            for start in range(0, len(chosen), BATCH):
-                parts = chosen[start : start + BATCH]
-                read = [read_image(part, grey=False) if isinstance(part, Path) else part for part in parts]
-                yield torch.cat([self._input(picture) for picture in read]).numpy()
+            for start in range(0, len(pictures), BATCH):
+                inputs = [
+                    self._input(picture_of(item) if isinstance(item, DetectionSample) else read_image(item, grey=False))
+                    for item in pictures[start : start + BATCH]
+                ]
+                yield torch.cat(inputs).numpy()
 
-        return Calibration(batches, f"{len(chosen)} {are}")
+        return Calibration(batches, f"{len(pictures)} {are}")

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from ..configs.facenet.schema import FacenetTrainSpec
 from ..datasets.detection_sources import DetectionSets, read_detection_sets
 from ..datasets.picture_transforms import PictureAugment
-from ..datasets.pictures import PictureDataset, picture_loader
+from ..datasets.pictures import PictureDataset, count_boxes, picture_loader
 from ..datasets.resizing import PicturePreprocessing
 from ..datasets.sample import Rejection
 from ..errors import ConfigError
@@ -133,7 +133,7 @@ def quantized_tensors(network: GridBoxNet) -> list[QuantizedTensor]:
 def _account(run: _Run) -> list[str]:
     """How many pictures there are for what, and what was left out."""
     val, test = len(run.val) if run.val else 0, len(run.sets.test)
-    boxes = sum(len(sample.boxes) for sample in run.train.samples)
+    boxes = count_boxes(run.train.samples)
     counts = f"pictures: {len(run.train)} to train on ({boxes} boxes), {val} to validate on, {test} to test on"
     return [counts, *_notes(run), *left_out(_rejections(run))]
 

@@ -37,9 +37,9 @@ def evaluate(spec: FpenetEvaluateSpec) -> dict[str, float]:
     refuse_results(folder, "metrics.json", spec.overwrite)
     predictor = Predictor.load(spec.model, spec.device)
     data = evaluated_data(spec.data, spec.split, predictor.meta.config.get("data") or {})
-    num_keypoints = predictor.scheme.num_keypoints
+    scheme = predictor.scheme
     source_points = (predictor.meta.config.get("model") or {}).get("source_points") or []
-    sets = read_sets(data, num_keypoints, list(source_points), predictor.preprocessing)
+    sets = read_sets(data, scheme.num_keypoints, list(source_points), predictor.preprocessing, scheme.names)
     results = predict_faces(predictor, getattr(sets, spec.split), spec.batch_size)
     if not results.samples:
         raise no_usable_face(spec.split, [*sets.rejections, *results.rejections])

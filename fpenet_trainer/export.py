@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -97,11 +97,11 @@ class _Faces:
 
     def __init__(self, spec: FpenetExportSpec, predictor: Predictor) -> None:
         self.spec, self.predictor = spec, predictor
-        meta, k = predictor.meta, predictor.scheme.num_keypoints
+        meta, scheme = predictor.meta, predictor.scheme
         source_points = list((meta.config.get("model") or {}).get("source_points") or [])
 
         def read(data: DataConfig) -> FaceSets:
-            return read_sets(data, k, source_points, predictor.preprocessing)
+            return read_sets(data, scheme.num_keypoints, source_points, predictor.preprocessing, scheme.names)
 
         sets = sets_or_none(
             spec.data,
@@ -109,7 +109,7 @@ class _Faces:
             "data=pts_300w data.root=FOLDER",
             lambda: read(exported_data(spec.data, spec.split, meta.config.get("data") or {})),
         )
-        self.train: list[FaceSample] = sets.train if sets else []
+        self.train: Sequence[FaceSample] = sets.train if sets else []
         self.measured: list[FaceSample] = spread(getattr(sets, spec.split), spec.gate.kpi_samples) if sets else []
         drawn = DataConfig(test=[SourceConfig(format="synthetic", count=DRAWN)])
         self.compared = self.measured or read(drawn).test

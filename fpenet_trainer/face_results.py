@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..datasets.faces import FaceDataset
 from ..datasets.preprocessing import Square, to_crop, to_image
 from ..datasets.sample import ByteArray, FaceSample, PointState, Rejection
+from ..datasets.views import picked
 from .metrics import FaceErrors, face_errors
 from .predictor import FacePoints, Predictor
 
@@ -56,7 +57,7 @@ def predict_faces(predictor: Predictor, samples: Sequence[FaceSample], batch_siz
         FacetrainError: the network's points are not finite.
     """
     size, k = predictor.preprocessing.size, predictor.scheme.num_keypoints
-    labelled = [sample for sample in samples if sample.labelled and len(sample.points)]
+    labelled = picked(samples, lambda sample: sample.labelled and len(sample.points) > 0)
     dataset = FaceDataset(labelled, predictor.preprocessing, None, seed=0, cache=True)
     kept = dataset.samples
     items = [dataset[(0, i)] for i in range(len(kept))]

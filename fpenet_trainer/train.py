@@ -70,7 +70,8 @@ def prepare(spec: FpenetTrainSpec, processes: Processes) -> Job:
             "drawn faces"
         )
     augment = _augment(spec, scheme, lines)
-    sets = read_sets(spec.data, scheme.num_keypoints, list(spec.model.source_points), preprocessing)
+    source_points = list(spec.model.source_points)
+    sets = read_sets(spec.data, scheme.num_keypoints, source_points, preprocessing, scheme.names)
     require_faces(sets, preprocessing)
     train = FaceDataset(sets.train, preprocessing, augment, spec.seed, spec.data.cache)
     val = FaceDataset(sets.val, preprocessing, None, spec.seed, spec.data.cache) if _labelled(sets.val) else None

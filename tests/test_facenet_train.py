@@ -176,11 +176,11 @@ class TestSettings:
         assert measured(pictures, detector / "best.safetensors")["ap"] > 0.8
 
     def test_pruned_and_retrained_it_finds_them_again(self, pictures, detector, tmp_path):
-        settings = ("prune.target=parameters", "prune.target_share=0.85", "prune.min_filters=2", "prune.granularity=1")
+        settings = ("prune.target=parameters", "prune.target_share=0.82", "prune.min_filters=2", "prune.granularity=1")
         model = detector / "last.safetensors"
         assert facenet("prune", f"model={model}", f"results_dir={tmp_path / 'cut'}", "report=false", *settings) == 0
         cut = tmp_path / "cut" / "pruned.safetensors"
-        assert measured(pictures, cut)["ap"] < 0.5
+        assert measured(pictures, cut)["ap"] < measured(pictures, model)["ap"] - 0.1
         retrain = (*LEARNS, "loss.regularizer=none", "data.split.fraction=0", "train.epochs=20")
         folder = train(pictures, cut, tmp_path / "run", *retrain)
         assert measured(pictures, folder / "best.safetensors")["ap"] > 0.8

@@ -21,7 +21,9 @@ from facetrain.configs.facenet import schema as facenet_schema
 from facetrain.configs.facenet.schema import FacenetTrainSpec
 from facetrain.configs.fpenet import schema
 from facetrain.configs.fpenet.schema import FpenetTrainSpec
+from facetrain.datasets.face_csv import read_face_csv
 from facetrain.datasets.fpenet_json import read_fpenet_json
+from facetrain.datasets.point_maps import built_in_maps, load_point_map
 from facetrain.datasets.pts import read_pts
 from facetrain.errors import ConfigError
 from facetrain.fpenet_trainer.infer_boxes import read_boxes
@@ -134,6 +136,25 @@ def data_page() -> Path:
 def test_pts_example_is_read(data_page, tmp_path):
     (tmp_path / "face.pts").write_text(blocks(data_page, "")[0])
     assert read_pts(tmp_path / "face.pts").shape == (3, 2)
+
+
+def test_table_example_is_read(data_page, tmp_path):
+    (table,) = (block for block in blocks(data_page, "") if block.startswith("image,"))
+    (tmp_path / "a").mkdir()
+    for name in ("0001.jpg", "0002.jpg"):
+        Image.new("L", (640, 480)).save(tmp_path / "a" / name)
+    (tmp_path / "faces.csv").write_text(table)
+    faces, rejections = read_face_csv(schema.SourceConfig(format="csv", path="faces.csv"), tmp_path)
+    assert rejections == []
+    assert [(face.subject, face.states.tolist()) for face in faces] == [("ann", [2, 1]), ("ben", [2, 0])]
+
+
+def test_map_example_is_one(data_page, tmp_path):
+    (text,) = (block for block in blocks(data_page, "") if block.startswith("from:"))
+    (tmp_path / "map.yaml").write_text(text)
+    assert load_point_map("map.yaml", tmp_path).rows == ((0,), (4,), (5,), (6,), (1, 2, 3))
+    named = re.findall(r"`(\d+_to_\d+)`", data_page.read_text(encoding="utf-8"))
+    assert set(named) == set(built_in_maps())
 
 
 def test_label_example_is_read(data_page, tmp_path):

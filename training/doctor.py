@@ -17,7 +17,8 @@ from rich.table import Table
 from .. import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
-IMPORT_NAMES = {"hydra-core": "hydra", "opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml"}
+IMPORT_NAMES = {"hydra-core": "hydra", "opencv-python-headless": "cv2", "pillow": "PIL", "protobuf": "google.protobuf",
+                "pyyaml": "yaml"}  # fmt: skip
 NOT_FOR_USERS = ("all", "dev")  # extras
 
 

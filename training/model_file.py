@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +14,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from .. import __version__
-from ..errors import ModelFileError, TrainingError
+from ..datasets.whole_file import whole_file
+from ..errors import ModelFileError, TrainingError, WriteError
 
 FORMAT_VERSION = 1
 TITLES = {"fpenet": "FPENet", "facenet": "FaceNet"}  # what a model file's architecture may be of
@@ -53,26 +52,11 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         TrainingError: the disk refuses (full, read-only); the old file is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with whole_file(path) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise TrainingError(
-            f"cannot write {path}: {error.strerror or error}. What stood there before is intact; make room and run "
-            "the same command again to go on"
-        ) from error
+    except WriteError as error:
+        raise TrainingError(str(error)) from error
 
 
 def save_model(path: Path, state: dict[str, Tensor], meta: ModelMeta, *, half: bool = False) -> None:

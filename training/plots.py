@@ -1,4 +1,4 @@
-"""The plots of reports: curves, bars, cumulative errors, precision over recall, circles on a plane.
+"""The plots of reports: curves, bars, histograms, cumulative errors, precision over recall, circles on a plane.
 
 Every function returns a Matplotlib `Figure` that belongs to no window; `to_svg` makes it part of a page that may be
 light or dark, `save_png` a file. Matplotlib takes half a second to import, so it is imported where it is used.
@@ -104,6 +104,31 @@ def precision_recall(series: Mapping[str, Curve], marks: Mapping[str, tuple[floa
             axes.plot(*marks[name], "o", color=COLOURS[i % len(COLOURS)], markersize=5)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     axes.legend(fontsize=7.5, frameon=False, labelcolor=_INK, loc="lower left")
+    return figure
+
+
+def histogram(series: Mapping[str, NDArray[np.floating]], xlabel: str, *, log: bool = False, bins: int = 40) -> Figure:
+    """The share of each series' values in every bin, percent; values that are not finite are left out.
+
+    `log` makes bins and axis logarithmic where all values are positive.
+    """
+    known = {name: values[np.isfinite(values)].astype(np.float64) for name, values in series.items()}
+    known = {name: values for name, values in known.items() if len(values)}
+    everything = np.concatenate([*known.values(), np.zeros(0)])
+    low, high = (float(everything.min()), float(everything.max())) if len(everything) else (0.0, 1.0)
+    high = high if high > low else low + 1.0
+    log = log and low > 0
+    edges = np.geomspace(low, high, bins + 1) if log else np.linspace(low, high, bins + 1)
+    figure, axes = _axes(2.4)
+    for i, (name, values) in enumerate(known.items()):
+        share = 100 * np.histogram(values, edges)[0] / len(values)
+        axes.stairs(share, edges, color=COLOURS[i % len(COLOURS)], label=name, linewidth=1.4)
+    if log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+    axes.set(xlabel=xlabel, ylabel="share, %")
+    axes.set_ylim(bottom=0)
+    _legend(axes, len(known))
     return figure
 
 

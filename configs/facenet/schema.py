@@ -7,6 +7,8 @@ from typing import Any
 
 from ...errors import ConfigError
 from ..benchmark_schema import BenchmarkConfig
+from ..check_schema import BoxCheckConfig
+from ..convert_schema import PictureConvertConfig
 from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
 from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
 
@@ -15,8 +17,11 @@ from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, or
 class SourceConfig:
     """One set of pictures."""
 
-    format: str = key("scenes", "how the labels are written", choices=("kitti", "wider", "coco", "voc", "scenes"))
-    path: str = key("", "kitti, voc: folder of label files; wider, coco: the label file; below data.root")
+    format: str = key("scenes", "how the labels are written",
+                      choices=("kitti", "wider", "coco", "voc", "yolo", "label_studio", "open_images", "fddb",
+                               "detectnet_tfrecords", "store", "scenes"))  # fmt: skip
+    path: str = key("", "kitti, voc, yolo: folder of label files; wider, coco, open_images: the label file; "
+                        "label_studio, fddb, detectnet_tfrecords: either; below data.root")  # fmt: skip
     images: str = key("", "folder of the pictures, below data.root; empty: found from the labels")
     name: str = key("", "name in reports; empty: the last part of the path")
     weight: float = key(1.0, "weight of these pictures in the loss", low=0.0)
@@ -338,3 +343,25 @@ class FacenetBenchmarkSpec(BenchmarkConfig):
                                          "clustering.algorithm=dbscan")  # fmt: skip
     input_size: dict[str, Any] = key({}, "keys of the model files' input section to change, such as "
                                          "input_size.height=416")  # fmt: skip
+
+
+@dataclass
+class FacenetCheckSpec:
+    """`facenet check`."""
+
+    results_dir: str = key("results/facenet_check", "folder for check.json, report.html and the cleaned lists")
+    overwrite: bool = key(False, "write over results that stand there")
+    fix: bool = key(False, "write cleaned label lists and a spec that trains on them; --fix is the same")
+    data: DataConfig = section(DataConfig)
+    check: BoxCheckConfig = section(BoxCheckConfig)
+
+
+@dataclass
+class FacenetConvertSpec:
+    """`facenet convert`."""
+
+    results_dir: str = key("results/facenet_convert", "folder for stores or label files, and data.yaml, a spec that "
+                                                      "trains on them")  # fmt: skip
+    overwrite: bool = key(False, "delete what an earlier conversion wrote there")
+    convert: PictureConvertConfig = section(PictureConvertConfig)
+    data: DataConfig = section(DataConfig)

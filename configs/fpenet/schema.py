@@ -7,6 +7,8 @@ from typing import Any
 
 from ...errors import ConfigError
 from ..benchmark_schema import BenchmarkConfig
+from ..check_schema import FaceCheckConfig
+from ..convert_schema import FaceConvertConfig
 from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
 from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
 
@@ -15,9 +17,15 @@ from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, or
 class SourceConfig:
     """One set of faces."""
 
-    format: str = key("synthetic", "how the labels are written", choices=("pts", "fpenet_json", "synthetic"))
-    path: str = key("", "folder of .pts files, or an FPENet label JSON (a folder: every .json in it); below data.root")
-    image_root: str = key("", "fpenet_json: folder that file names start from, below data.root; empty: the JSON's own")
+    format: str = key("synthetic", "how the labels are written",
+                      choices=("pts", "fpenet_json", "fpenet_tfrecords", "wflw", "cofw", "coco_keypoints",
+                               "label_studio", "csv", "store", "synthetic"))  # fmt: skip
+    path: str = key("", "the label file, or folder of label files, below data.root; see docs/data.md")
+    image_root: str = key("", "folder that the labels' file names start from, below data.root; empty: the label's own")
+    points: str = key("", "map the labels' points to another layout: 98_to_68, ... or a YAML file below data.root")
+    columns: dict[str, str] = key({}, "csv: names of the columns, such as {image: file, x: 'lm{}x', y: 'lm{}y'}")
+    first_pixel: int = key(0, "pts, csv: index of the first pixel; 1 in files made with MATLAB, as 300-W's own",
+                           low=0, high=1)  # fmt: skip
     name: str = key("", "name in reports; empty: the last part of the path")
     labelled: bool = key(True, "false: the points only place the crop, and the face serves the ELT loss without labels")
     weight: float = key(1.0, "weight of these faces in the loss", low=0.0)
@@ -261,3 +269,45 @@ class FpenetBenchmarkSpec(BenchmarkConfig):
     """`fpenet benchmark`."""
 
     results_dir: str = key("results/fpenet_benchmark", "folder for benchmark.json and report.html")
+
+
+@dataclass
+class LayoutConfig:
+    """Which points the faces are read with, as model.* says in training."""
+
+    num_keypoints: int = key(80, "K, points a face", low=1, high=1000)
+    scheme: str = key("", "keypoint scheme: a YAML file; empty: the built-in one of 68, 80 or 104 points")
+    source_points: list[int] = key([], "0-based points to keep of labels with more; as many as num_keypoints")
+
+
+@dataclass
+class FpenetCheckSpec:
+    """`fpenet check`."""
+
+    results_dir: str = key("results/fpenet_check", "folder for check.json, report.html and the cleaned lists")
+    overwrite: bool = key(False, "write over results that stand there")
+    fix: bool = key(False, "write cleaned label lists and a spec that trains on them; --fix is the same")
+    data: DataConfig = section(DataConfig)
+    crop: CropConfig = section(CropConfig)
+    model: LayoutConfig = section(LayoutConfig)
+    check: FaceCheckConfig = section(FaceCheckConfig)
+
+
+@dataclass
+class CropLayoutConfig(LayoutConfig):
+    """Which points the faces are read with, and how large their crops are, as model.* says in training."""
+
+    input_size: int = key(80, "side of the crop in pixels", low=16, high=512)
+
+
+@dataclass
+class FpenetConvertSpec:
+    """`fpenet convert`."""
+
+    results_dir: str = key("results/fpenet_convert", "folder for stores or label files, and data.yaml, a spec that "
+                                                     "trains on them")  # fmt: skip
+    overwrite: bool = key(False, "delete what an earlier conversion wrote there")
+    convert: FaceConvertConfig = section(FaceConvertConfig)
+    data: DataConfig = section(DataConfig)
+    crop: CropConfig = section(CropConfig)
+    model: CropLayoutConfig = section(CropLayoutConfig)

@@ -23,12 +23,19 @@ def box(picture: int, bbox: Any = (10, 20, 30, 40.5), category: int = 1, **more:
 
 
 def read(
-    root: Path, images: list[Any], annotations: list[Any], folder: str = "val2017", *, indent: int | None = 1, below=""
+    root: Path,
+    images: list[Any],
+    annotations: list[Any],
+    folder: str = "val2017",
+    *,
+    indent: int | None = 1,
+    below="",
+    categories: list[Any] = CATEGORIES,
 ):
     (root / folder).mkdir(parents=True, exist_ok=True)
     for key in range(1, 5):
         Image.new("RGB", (100, 80)).save(root / folder / f"{key}.jpg")
-    value = {"info": {"images": [0]}, "images": images, "categories": CATEGORIES, "annotations": annotations}
+    value = {"info": {"images": [0]}, "images": images, "categories": categories, "annotations": annotations}
     file = root / "annotations" / "instances_val2017.json"
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(value, indent=indent))
@@ -80,11 +87,29 @@ def test_an_annotation_that_cannot_be_read_takes_its_picture_with_it(tmp_path: P
     assert rejection.line == lines_of(tmp_path, '"image_id": 1')[0] - 2  # the brace and the id come before it
 
 
+def test_categories_that_cannot_be_read(tmp_path: Path) -> None:
+    """A picture with a box of such a one is not kept."""
+    wrong = [{"id": 1}, {"id": 2, "name": " "}, 5, {"id": 3, "name": "\ud800"}, {"id": 7, "name": "face"}]
+    images, boxes = [image(1), image(2)], [box(1), box(2, category=7)]
+    (picture,), rejections = read(tmp_path, images, boxes, categories=[*wrong, {"id": 7, "name": "hand"}])
+    assert (picture.name, picture.boxes[0].name) == ("2.jpg", "face")
+    assert [rejection.detail for rejection in rejections] == [
+        "the name of a category is None, expected a name",
+        "the name of a category is ' ', expected a name",
+        "expected an object, found 5",
+        "the name of a category is '\\ud800', expected a name",
+        "another category, 'face', has the id 7 too",
+        "category_id 1 is not in categories",
+    ]
+
+
 def test_boxes_that_cannot_be_used_go_alone(tmp_path: Path) -> None:
     odd = [[10, 20, 0, 40], [10, 20, -1, 40], [100, 20, 30, 40], [float("nan"), 20, 30, 40]]
+    odd += [[10, 20, 10**400, 40], [10, 20, 1e8, 40]]
     (picture,), rejections = read(tmp_path, [image(1)], [box(1, bbox) for bbox in odd] + [box(1)], indent=None)
     assert len(picture.boxes) == 1
     reasons = ["box without area", "box inverted", "box outside the picture", "box not finite"]
+    reasons += ["box not finite", "box not in pixels"]
     assert [rejection.reason for rejection in rejections] == reasons
     assert {rejection.line for rejection in rejections} == {1}
 

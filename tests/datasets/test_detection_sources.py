@@ -107,7 +107,7 @@ def test_a_label_says_nothing_of_some_boxes(tmp_path: Path) -> None:
         ({"class_mapping": {"Face": "a", "face": "b"}}, r"'face' has two target classes"),
         ({"class_mapping": {"face": "Face", "head": "face"}}, "differ in case only"),
         ({"class_mapping": {"face": "face", "DontCare": "face"}}, r"'DontCare' is in data\.ignore\.classes too"),
-        ({"split": SplitConfig(by="subject")}, r"data\.split\.by=subject"),
+        ({"split": SplitConfig(by="subject")}, r"data\.split\.by=subject: nothing has a subject.*give a pattern"),
         ({"split": SplitConfig(fraction=0.1)}, r"leaves nothing for training"),
         ({"train": [kitti("")]}, r"data\.train\[0\]\.path is empty.*15 columns"),
     ],
@@ -178,6 +178,30 @@ def test_pictures_that_are_held_out_too_leave_training(tmp_path: Path) -> None:
     assert sets.notes == [f"{len(held_out)} training pictures left out, as they are in data.val or data.test too"]
     found = {rejection.file: rejection.detail for rejection in sets.rejections}
     assert found[f"labels/{sets.val[1].name}"].startswith("of the held-out picture ")
+
+
+def test_folds_by_the_subject_in_a_name(tmp_path: Path) -> None:
+    for person, frames in (("ann", 3), ("ben", 2), ("cy", 1)):
+        for frame in range(frames):
+            put(tmp_path, f"{person}_{frame}", "face 1 2 30 40")
+    held_out = []
+    for fold in range(2):
+        split = SplitConfig(by="subject", pattern="^([a-z]+)_", folds=2, fold=fold, fraction=0)
+        sets = read_detection_sets(spec(tmp_path, split=split))
+        assert len(sets.train) + len(sets.val) == 6
+        held_out.append({sample.name.split("_")[0] for sample in sets.val})
+    assert held_out == [{"ann", "cy"}, {"ben"}]
+
+
+def test_a_file_in_two_sources_is_not_on_both_sides(tmp_path: Path) -> None:
+    for i in range(6):
+        put(tmp_path, str(i), "face 1 2 30 40")
+        put(tmp_path, str(i), "face 1 2 30 40", labels="again")
+    both = [kitti(), kitti("again", validate=False)]
+    sets = read_detection_sets(spec(tmp_path, train=both, split=SplitConfig(fraction=0.5)))
+    assert len(sets.val) == 3 and len(sets.train) == 6
+    assert not {sample.name for sample in sets.val} & {sample.name for sample in sets.train}
+    assert count_reasons(sets.rejections) == "3 duplicate"
 
 
 def test_drawn_scenes_need_no_path() -> None:

@@ -149,7 +149,14 @@ def test_broken_entries(tmp_path: Path, entry: Any, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "place"),
-    [('[\n {"filename": "a",\n  "annotations" []}]', "3:17"), ("[\n{}\n{}]", "3:1"), ("{}", "1:1"), ("[{}", "1:4")],
+    [
+        ('[\n {"filename": "a",\n  "annotations" []}]', "3:17"),
+        ("[\n{}\n{}]", "3:1"),
+        ("{}", "1:1"),
+        ("[{}", "1:4"),
+        ("[{}]\n]", "2:1"),
+        ("[] x", "1:4"),
+    ],
 )
 def test_json_that_is_none(tmp_path: Path, text: str, place: str) -> None:
     (tmp_path / "labels.json").write_text(text)

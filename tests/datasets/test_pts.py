@@ -100,6 +100,40 @@ def test_faces_cut_off_by_the_frame(tmp_path: Path) -> None:
     assert rejection.reason == "cut off by the frame"
 
 
+def test_a_tree_as_300w_and_aflw_have_it(tmp_path: Path) -> None:
+    """Folders in folders, suffixes in capitals, a version line in each wording, several faces of one picture."""
+    head = {
+        "01_Indoor/indoor_001": "version: 1\nn_points:  3\n{\n",
+        "02_Outdoor/outdoor_001": "VERSION 1.0\nN_POINTS = 3\n{\n",
+        "aflw/0/image00002_1": "version:1\nn_points:3\n{",
+        "aflw/0/image00002_2": "{\n",
+    }
+    for name, text in head.items():
+        put(tmp_path / "faces" / Path(name).parent, Path(name).name, f"{text}{ROWS}}}")
+    for name in list(head)[:2]:
+        (tmp_path / "faces" / f"{name}.pts").rename(tmp_path / "faces" / f"{name}.PTS")
+        (tmp_path / "faces" / f"{name}.png").rename(tmp_path / "faces" / f"{name}.PNG")
+    samples, rejections = read(tmp_path)
+    assert rejections == []
+    assert [sample.name.lower() for sample in samples] == [f"{name}.png".lower() for name in head]
+    for sample in samples:
+        np.testing.assert_array_equal(sample.points, POINTS)
+
+
+def test_files_that_count_from_1(tmp_path: Path) -> None:
+    put(tmp_path / "faces", "a")
+    (sample,), _ = read(tmp_path, first_pixel=1)
+    np.testing.assert_array_equal(sample.points, POINTS - 1)
+
+
+@pytest.mark.parametrize("far", ["1e30", "-1e30", "2e7", "1e308", "1" * 400])
+def test_absurd_coordinates_are_no_points(tmp_path: Path, far: str) -> None:
+    put(tmp_path / "faces", "a", f"{ROWS}{far} 20\n")
+    samples, (rejection,) = read(tmp_path, min_visible_fraction=0.0)
+    assert samples == []
+    assert rejection.reason in ("broken label", "point outside the picture")
+
+
 def test_real_files(shared_data: Path) -> None:
     samples, rejections = read_pts_folder(SourceConfig(format="pts", path="lfpw/test"), shared_data / "300w")
     assert (len(samples), rejections) == (224, [])

@@ -8,6 +8,11 @@ from PIL import Image
 from facetrain.configs.facenet.schema import SourceConfig
 from facetrain.datasets.voc import read_voc
 
+# Four levels of a hundred each: a hundred million letters.
+BOMB = "<!DOCTYPE a [<!ENTITY a 'x'>{}]><annotation>&e;</annotation>".format(
+    "".join(f"<!ENTITY {outer} '{f'&{inner};' * 100}'>" for inner, outer in ("ab", "bc", "cd", "de"))
+)
+
 
 def thing(box: str = "11 21 40 60", name: str = "face", more: str = "") -> str:
     sides = zip(("xmin", "ymin", "xmax", "ymax"), box.split(), strict=False)
@@ -63,6 +68,23 @@ def test_a_label_that_cannot_be_read_takes_its_picture_with_it(
     assert [picture.name for picture in pictures] == ["b.jpg"]
     assert (rejection.reason, rejection.line) == ("broken label", line)
     assert rejection.file.endswith("a.xml") and words in rejection.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (BOMB, "the entity 'a' is declared"),
+        ("<!DOCTYPE a [<!ENTITY a SYSTEM 'file:///etc/passwd'>]><annotation>&a;</annotation>", "the entity 'a'"),
+        ("<?xml version='1.0' encoding='nope'?><annotation/>", "unknown encoding: nope"),
+        ("<?xml version='1.0' encoding='shift_jis'?><annotation/>", "multi-byte encodings"),
+        ("<a>" * 100000, "not valid XML"),
+    ],
+)
+def test_xml_that_is_an_attack_or_of_another_kind(tmp_path: Path, text: str, words: str) -> None:
+    put(tmp_path, "a", "")
+    (tmp_path / "Annotations" / "a.xml").write_text(text)
+    pictures, (rejection,) = read(tmp_path)
+    assert (pictures, rejection.reason) == ([], "broken label") and words in rejection.detail
 
 
 def test_boxes_that_cannot_be_used_go_alone(tmp_path: Path) -> None:
