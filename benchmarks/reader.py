@@ -22,8 +22,8 @@ import albumentations as A
 
 from facetrain.configs.fpenet.schema import AugmentConfig, SourceConfig
 from facetrain.datasets.faces import FaceDataset, margin_for
+from facetrain.datasets.formats.pts import read_pts_folder
 from facetrain.datasets.preprocessing import Preprocessing
-from facetrain.datasets.pts import read_pts_folder
 from facetrain.datasets.sample import FaceSample
 from facetrain.datasets.transforms import FaceAugment
 from facetrain.fpenet_trainer.schemes import load_scheme

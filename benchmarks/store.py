@@ -36,14 +36,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from facetrain.benchmarks.reader import plain_item, plain_pipeline
 from facetrain.configs.fpenet.schema import AugmentConfig, DataConfig, SourceConfig
-from facetrain.datasets.face_store import KIND, FaceCodec, FaceStore
 from facetrain.datasets.faces import FaceDataset, face_loader, margin_for
+from facetrain.datasets.formats.pts import read_pts_folder
 from facetrain.datasets.preprocessing import Preprocessing, to_crop
-from facetrain.datasets.pts import read_pts_folder
 from facetrain.datasets.sample import FaceSample
 from facetrain.datasets.sources import read_sets
-from facetrain.datasets.store import INDEX, Store, index_crc
-from facetrain.datasets.store_writer import StoreWriter
+from facetrain.datasets.store.faces import KIND, FaceCodec, FaceStore
+from facetrain.datasets.store.store import INDEX, Store, index_crc
+from facetrain.datasets.store.writer import StoreWriter
 from facetrain.datasets.transforms import FaceAugment
 from facetrain.fpenet_trainer.schemes import load_scheme
 

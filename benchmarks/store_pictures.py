@@ -19,12 +19,12 @@ import torch
 
 from facetrain.configs.facenet.schema import AugmentConfig, DataConfig, SourceConfig
 from facetrain.datasets.detection_sources import read_detection_sets
-from facetrain.datasets.picture_store import KIND, PictureStore, about, picture_records
 from facetrain.datasets.picture_transforms import PictureAugment
 from facetrain.datasets.pictures import PictureDataset, picture_loader
 from facetrain.datasets.resizing import PicturePreprocessing
-from facetrain.datasets.store import Store
-from facetrain.datasets.store_writer import StoreWriter
+from facetrain.datasets.store.pictures import KIND, PictureStore, about, picture_records
+from facetrain.datasets.store.store import Store
+from facetrain.datasets.store.writer import StoreWriter
 
 
 def main() -> None:

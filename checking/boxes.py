@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..configs.facenet.schema import DataConfig, SourceConfig
 from ..datasets.detection_sources import ClassMapping, read_pictures
-from ..datasets.labelled import LabelledBox, LabelledPicture
+from ..datasets.formats.labelled import LabelledBox, LabelledPicture
 from ..datasets.sample import DetectionSample, FloatArray
 from ..datasets.split import split_samples
 from ..errors import DataError

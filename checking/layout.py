@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.face_template import NUM_POINTS, TEMPLATE
+from ..datasets.drawn.face_template import NUM_POINTS, TEMPLATE
 
 BUILT_IN = (68, 80, 104)  # each begins with the one before, and the template has them all
 

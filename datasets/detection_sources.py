@@ -12,23 +12,23 @@ import numpy as np
 
 from ..configs.facenet.schema import DataConfig, SourceConfig
 from ..errors import ConfigError, DataError
-from .coco import read_coco
-from .detectnet_tfrecords import read_detectnet_tfrecords
-from .fddb import read_fddb
-from .kitti import read_kitti
-from .label_studio_boxes import read_label_studio_boxes
-from .labelled import LabelledBox, LabelledPicture, Labels
-from .open_images import read_open_images
-from .picture_store import PictureStore
+from .formats.coco import read_coco
+from .formats.detectnet_tfrecords import read_detectnet_tfrecords
+from .formats.fddb import read_fddb
+from .formats.kitti import read_kitti
+from .formats.label_studio_boxes import read_label_studio_boxes
+from .formats.labelled import LabelledBox, LabelledPicture, Labels
+from .formats.open_images import read_open_images
+from .formats.voc import read_voc
+from .formats.wider import read_wider
+from .formats.yolo import read_yolo
 from .sample import DetectionSample, FloatArray, Rejection
 from .source_files import draw, nearest_path, nothing_usable
 from .split import split_samples
-from .store_sources import FORMAT as STORE
-from .store_sources import NO_VALIDATION, open_pictures
-from .views import joined
-from .voc import read_voc
-from .wider import read_wider
-from .yolo import read_yolo
+from .store.pictures import PictureStore
+from .store.sources import FORMAT as STORE
+from .store.sources import NO_VALIDATION, open_pictures
+from .store.views import joined
 
 DRAWN = 200  # scenes of a source whose count is 0
 SHOWN = 10  # names listed in a message
@@ -136,7 +136,7 @@ def read_pictures(source: SourceConfig, root: Path, key: str = "source") -> Labe
     spec, for messages.
     """
     if source.format == "scenes":
-        from .scenes import draw_scenes
+        from .drawn.scenes import draw_scenes
 
         return draw_scenes(source.count or DRAWN, source.seed), []
     if source.format == STORE:

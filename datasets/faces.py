@@ -17,8 +17,8 @@ from .crops import crop_face, crop_faces
 from .preprocessing import Preprocessing, square_of, to_crop
 from .sample import Cut, FaceSample, Rejection
 from .sources import FaceSets
+from .store.views import joined, parts_of
 from .transforms import FaceAugment
-from .views import joined, parts_of
 
 MARGIN = 0.3  # of the crop's side: a rotation by 0.5 rad and a shift by a few pixels stay in the picture
 

@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 from ..configs.facenet.schema import IgnoreConfig
 from ..errors import DataError
 from .batches import Batch, DeterministicBatchSampler, deterministic_loader, mix_seeds
-from .picture_store import PictureStore, read_picture
 from .resizing import PicturePreprocessing, Placement
 from .sample import ByteArray, DetectionSample, FloatArray, Rejection
-from .views import joined, parts_of
+from .store.pictures import PictureStore, read_picture
+from .store.views import joined, parts_of
 
 if TYPE_CHECKING:  # albumentations takes seconds to import, and evaluation has no use for it
     from .picture_transforms import PictureAugment

@@ -11,8 +11,8 @@ from typing import TypeVar
 import numpy as np
 
 from ..errors import DataError
+from .formats.labelled import BrokenLabel
 from .image import IMAGE_SUFFIXES
-from .labelled import BrokenLabel
 from .sample import Rejection
 
 Sample = TypeVar("Sample")

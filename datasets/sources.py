@@ -11,24 +11,24 @@ import numpy as np
 
 from ..configs.fpenet.schema import DataConfig, SourceConfig
 from ..errors import ConfigError, DataError
-from .coco_keypoints import read_coco_keypoints
-from .cofw import read_cofw
 from .duplicates import drop_duplicates
-from .face_csv import read_face_csv
-from .face_store import FaceStore
-from .fpenet_json import read_fpenet_json
-from .fpenet_tfrecords import read_fpenet_tfrecords
-from .label_studio_faces import read_label_studio
-from .point_maps import PointMap, load_point_map
+from .formats.coco_keypoints import read_coco_keypoints
+from .formats.cofw import read_cofw
+from .formats.face_csv import read_face_csv
+from .formats.fpenet_json import read_fpenet_json
+from .formats.fpenet_tfrecords import read_fpenet_tfrecords
+from .formats.label_studio_faces import read_label_studio
+from .formats.point_maps import PointMap, load_point_map
+from .formats.pts import read_pts_folder
+from .formats.wflw import read_wflw
 from .preprocessing import Preprocessing
-from .pts import read_pts_folder
 from .sample import FaceSample, Rejection
 from .source_files import draw, nearest_path, nothing_usable
 from .split import split_samples
-from .store_sources import FORMAT as STORE
-from .store_sources import NO_VALIDATION, open_faces
-from .views import joined
-from .wflw import read_wflw
+from .store.faces import FaceStore
+from .store.sources import FORMAT as STORE
+from .store.sources import NO_VALIDATION, open_faces
+from .store.views import joined
 
 DRAWN = 1000  # faces of a synthetic source whose count is 0
 PREFIXES = (68, 80, 104)  # each of these layouts begins with the one before
@@ -144,7 +144,7 @@ def read_source(
     if source.format == STORE:
         raise ConfigError(f"{key}.format=store: a store has no labels to read; name what it was made of")
     if source.format == "synthetic":
-        from .synthetic import NUM_POINTS, draw_faces
+        from .drawn.synthetic import NUM_POINTS, draw_faces
 
         samples = draw_faces(source.count or DRAWN, source.seed, NUM_POINTS if source_points and not points else width)
         rejections = []

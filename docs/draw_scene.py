@@ -5,7 +5,7 @@ import sys
 import numpy as np
 from PIL import Image
 
-from facetrain.datasets.scenes import draw_scene
+from facetrain.datasets.drawn.scenes import draw_scene
 
 
 def main(path: str, seed: str = "3000") -> None:

@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from facetrain.configs.fpenet.schema import SourceConfig
-from facetrain.datasets.fpenet_json import read_fpenet_json
+from facetrain.datasets.formats.fpenet_json import read_fpenet_json
+from facetrain.datasets.formats.pts import read_pts_folder
 from facetrain.datasets.image import read_image
-from facetrain.datasets.pts import read_pts_folder
 from facetrain.datasets.sample import ByteArray, FaceSample, FloatArray
 
 WIDTH, HEIGHT = 736, 560

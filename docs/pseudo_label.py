@@ -19,11 +19,11 @@ from PIL import Image
 
 from facetrain.configs.facenet.schema import SourceConfig as PictureSource
 from facetrain.configs.fpenet.schema import SourceConfig as FaceSource
-from facetrain.datasets.fpenet_json import read_fpenet_json
+from facetrain.datasets.formats.fpenet_json import read_fpenet_json
+from facetrain.datasets.formats.wider import read_wider
 from facetrain.datasets.image import read_image
 from facetrain.datasets.preprocessing import Square, cut, to_image
 from facetrain.datasets.sample import ByteArray, FloatArray
-from facetrain.datasets.wider import read_wider
 from facetrain.fpenet_trainer.predictor import Predictor
 
 SIZES = (0.92, 1.0, 1.12)  # of the crop, relative to the model's own

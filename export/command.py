@@ -20,21 +20,21 @@ from ..training.console import print_tables
 from ..training.model_file import TITLES, ModelMeta, write_atomic
 from ..training.report import Section, machine_facts, write_report
 from ..training.run_folder import RunFolder, clock, make_folder, refuse_results
-from .calibration_cache import write_cache
-from .deepstream import write_deepstream
-from .deployment import Exported, exported_in
-from .engine import build_engine, require_builder
-from .engine_options import engine_options
-from .engine_sidecar import read_sidecar, write_sidecar
+from .deploy.deepstream import write_deepstream
+from .deploy.deployment import Exported, exported_in
+from .deploy.standalone import write_predict_script
+from .deploy.triton import write_triton
+from .engines.build import build_engine, require_builder
+from .engines.options import engine_options
+from .engines.sidecar import read_sidecar, write_sidecar
 from .gate import Standard, Verdict, gate_table, judge, reference_verdict, refusal, reject, write_verdicts
 from .graph import describe, export_graph
-from .half import to_half
 from .metadata import GraphInfo, entries_of, read_onnx, understood
-from .precision import Quantized, quantized
-from .quantize import quantize
+from .precision.calibration_cache import write_cache
+from .precision.half import to_half
+from .precision.quantize import quantize
+from .precision.quantized import Quantized, quantized
 from .runtime import EXPORTED, Runtime, open_runtime
-from .standalone import write_predict_script
-from .triton import write_triton
 
 RESULT = "gate.json"
 

@@ -24,7 +24,7 @@ from ..training.model_file import write_atomic
 from ..training.report import Row, Table
 from ..training.timing import times_ms
 from .graph import LAYERS
-from .half import in_float
+from .precision.half import in_float
 from .runtime import OnnxRuntime, Runtime
 
 REJECTED = ".rejected"

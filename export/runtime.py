@@ -145,7 +145,7 @@ def open_runtime(path: Path, network: str, device: str = "auto") -> Runtime:
     if path.suffix == ".onnx":
         runtime = OnnxRuntime(path, pick_device(device))
     else:
-        from .engine_runtime import EngineModel
+        from .engines.runtime import EngineModel
 
         runtime = EngineModel(path, pick_device(device))
     require_network(runtime, path, network)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from ..configs.facenet.schema import FacenetBenchmarkSpec
+from ..datasets.drawn.scenes import HEIGHT, WIDTH, draw_scenes
 from ..datasets.resizing import Placement
 from ..datasets.sample import ByteArray
-from ..datasets.scenes import HEIGHT, WIDTH, draw_scenes
-from ..export.benchmark import run_benchmark
-from ..export.benchmark_results import Benchmark
+from ..export.benchmark.command import run_benchmark
+from ..export.benchmark.results import Benchmark
 from ..export.runtime import Runtime, TorchRuntime
 from .draw import draw_boxes
 from .matching import PictureDetections

@@ -18,10 +18,10 @@ from ..checking.report import Checked, print_summary, write_json, write_page
 from ..checking.sets import PARTS, count_rows
 from ..configs.compose import to_plain
 from ..configs.facenet.schema import FacenetCheckSpec, SourceConfig
+from ..datasets.formats.write_coco import write_coco
 from ..datasets.image import read_image
 from ..datasets.preprocessing import cut
 from ..datasets.sample import ByteArray, DetectionSample
-from ..datasets.write_coco import write_coco
 from ..errors import ConfigError, DataError, DataFaults
 from ..training.run_folder import clock, make_folder, refuse_results
 from .draw import draw_boxes

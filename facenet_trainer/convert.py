@@ -8,10 +8,10 @@ from typing import Any
 
 from ..configs.facenet.schema import FacenetConvertSpec, SourceConfig
 from ..datasets.detection_sources import read_detection_sets
-from ..datasets.picture_store import KIND, about, picture_records
+from ..datasets.formats.write_coco import write_coco
+from ..datasets.formats.write_kitti import IGNORED, remove_labels, write_kitti_labels
 from ..datasets.sample import DetectionSample
-from ..datasets.write_coco import write_coco
-from ..datasets.write_kitti import IGNORED, remove_labels, write_kitti_labels
+from ..datasets.store.pictures import KIND, about, picture_records
 from ..errors import ConfigError
 from ..training.command import left_out
 from ..training.conversion import (

@@ -8,9 +8,9 @@ from functools import cached_property
 
 from ..configs.facenet.schema import IgnoreConfig, MetricsConfig
 from ..datasets.detection_sources import DetectionSets
-from ..datasets.picture_store import read_picture
 from ..datasets.pictures import with_ignored
 from ..datasets.sample import ByteArray, DetectionSample, Rejection
+from ..datasets.store.pictures import read_picture
 from ..errors import DataError
 from .groups import GroupFigures, by_group, by_source
 from .matching import PictureDetections

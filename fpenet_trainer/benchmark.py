@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from ..configs.fpenet.schema import FpenetBenchmarkSpec
+from ..datasets.drawn.synthetic import draw_faces
 from ..datasets.image import luma
 from ..datasets.preprocessing import Square, cut, to_image
 from ..datasets.sample import ByteArray, FloatArray
-from ..datasets.synthetic import draw_faces
 from ..errors import DataError
-from ..export.benchmark import run_benchmark
-from ..export.benchmark_results import Benchmark
+from ..export.benchmark.command import run_benchmark
+from ..export.benchmark.results import Benchmark
 from ..export.runtime import Runtime
 from .draw import draw_points
 from .predictor import Predictor

@@ -17,10 +17,10 @@ from ..checking.report import Checked, print_summary, write_json, write_page
 from ..checking.sets import PARTS, count_rows
 from ..configs.compose import to_plain
 from ..configs.fpenet.schema import DataConfig, FpenetCheckSpec, SourceConfig
+from ..datasets.formats.write_fpenet_json import write_fpenet_json
 from ..datasets.image import read_image
 from ..datasets.preprocessing import Preprocessing, cut, to_crop
 from ..datasets.sample import ByteArray, FaceSample
-from ..datasets.write_fpenet_json import write_fpenet_json
 from ..errors import ConfigError, DataError, DataFaults
 from ..training.run_folder import clock, make_folder, refuse_results
 from .draw import draw_points

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ..configs.fpenet.schema import FpenetConvertSpec, SourceConfig
-from ..datasets.face_store import KIND, FaceCodec
 from ..datasets.faces import margin_for, no_square
+from ..datasets.formats.write_coco import write_coco_keypoints
+from ..datasets.formats.write_fpenet_json import write_fpenet_json
 from ..datasets.preprocessing import Preprocessing, square_of
 from ..datasets.sample import FaceSample, Rejection
 from ..datasets.sources import read_sets
-from ..datasets.store_writer import Record
-from ..datasets.write_coco import write_coco_keypoints
-from ..datasets.write_fpenet_json import write_fpenet_json
+from ..datasets.store.faces import KIND, FaceCodec
+from ..datasets.store.writer import Record
 from ..errors import ConfigError
 from ..training.command import left_out
 from ..training.conversion import (

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..datasets.faces import FaceDataset
 from ..datasets.preprocessing import Square, to_crop, to_image
 from ..datasets.sample import ByteArray, FaceSample, PointState, Rejection
-from ..datasets.views import picked
+from ..datasets.store.views import picked
 from .metrics import FaceErrors, face_errors
 from .predictor import FacePoints, Predictor
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..datasets.fpenet_json import read_face_boxes
+from ..datasets.formats.fpenet_json import read_face_boxes
 from ..datasets.inputs import Inputs, Picture
 from ..datasets.sample import FloatArray
 from ..errors import DataError

@@ -28,7 +28,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 drawn faces as a folder of pictures and .pts files with 68 points; read only."""
     from PIL import Image
 
-    from facetrain.datasets.synthetic import draw_faces
+    from facetrain.datasets.drawn.synthetic import draw_faces
 
     folder = tmp_path_factory.mktemp("faces")
     for index, face in enumerate(draw_faces(24, seed=5, num_keypoints=68)):

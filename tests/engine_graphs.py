@@ -10,8 +10,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import nn
 
-from facetrain.export.engine import build_engine
-from facetrain.export.engine_options import EngineOptions
+from facetrain.export.engines.build import build_engine
+from facetrain.export.engines.options import EngineOptions
 from facetrain.export.graph import export_graph
 from facetrain.export.metadata import GraphInfo, entries_of, read_onnx, understood
 from facetrain.facenet_trainer import graph as facenet_graph

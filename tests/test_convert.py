@@ -16,10 +16,10 @@ from facetrain.configs.compose import load_spec
 from facetrain.configs.facenet.schema import FacenetTrainSpec
 from facetrain.configs.fpenet.schema import DataConfig, FpenetTrainSpec, SourceConfig
 from facetrain.datasets.detection_sources import read_detection_sets
-from facetrain.datasets.picture_store import read_picture
 from facetrain.datasets.preprocessing import Preprocessing
 from facetrain.datasets.sources import read_sets
-from facetrain.datasets.store import INDEX
+from facetrain.datasets.store.pictures import read_picture
+from facetrain.datasets.store.store import INDEX
 from facetrain.tests import facenet_runs, runs
 from facetrain.tests.runs import SMALL, Runner, facenet, fpenet, furthest, weights
 
@@ -168,8 +168,8 @@ def test_killed_at_any_moment_convert_ends_with_the_same_bytes(faces: Path, tmp_
 
 def small_shards(seconds: float = 0) -> None:
     """Makes shards so small that a kill leaves some, and every sample take a while."""
-    from facetrain.datasets.face_store import FaceCodec
-    from facetrain.datasets.store_writer import StoreWriter
+    from facetrain.datasets.store.faces import FaceCodec
+    from facetrain.datasets.store.writer import StoreWriter
 
     StoreWriter.__init__.__kwdefaults__["shard_bytes"] = 10_000
     encode = FaceCodec.encode

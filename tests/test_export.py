@@ -8,9 +8,9 @@ import onnx
 import pytest
 from PIL import Image
 
-from facetrain.datasets.scenes import draw_scene
-from facetrain.datasets.synthetic import draw_faces
-from facetrain.export import precision
+from facetrain.datasets.drawn.scenes import draw_scene
+from facetrain.datasets.drawn.synthetic import draw_faces
+from facetrain.export.precision import quantized as precision
 from facetrain.tests.facenet_runs import narrow_model
 from facetrain.tests.runs import facenet, fpenet
 

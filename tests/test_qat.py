@@ -12,7 +12,7 @@ from facetrain.configs.compose import load_spec
 from facetrain.configs.facenet.schema import FacenetTrainSpec
 from facetrain.configs.fpenet.schema import FpenetTrainSpec
 from facetrain.export.graph import export_graph
-from facetrain.export.quantize import layer_ranges, quantize, tensors_to_calibrate
+from facetrain.export.precision.quantize import layer_ranges, quantize, tensors_to_calibrate
 from facetrain.facenet_trainer import graph as facenet_graph
 from facetrain.facenet_trainer import train as facenet_train
 from facetrain.facenet_trainer.pretrained import load_network as facenet_network

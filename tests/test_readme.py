@@ -21,10 +21,10 @@ from facetrain.configs.facenet import schema as facenet_schema
 from facetrain.configs.facenet.schema import FacenetTrainSpec
 from facetrain.configs.fpenet import schema
 from facetrain.configs.fpenet.schema import FpenetTrainSpec
-from facetrain.datasets.face_csv import read_face_csv
-from facetrain.datasets.fpenet_json import read_fpenet_json
-from facetrain.datasets.point_maps import built_in_maps, load_point_map
-from facetrain.datasets.pts import read_pts
+from facetrain.datasets.formats.face_csv import read_face_csv
+from facetrain.datasets.formats.fpenet_json import read_fpenet_json
+from facetrain.datasets.formats.point_maps import built_in_maps, load_point_map
+from facetrain.datasets.formats.pts import read_pts
 from facetrain.errors import ConfigError
 from facetrain.fpenet_trainer.infer_boxes import read_boxes
 from facetrain.fpenet_trainer.infer_results import CONVENTIONS

@@ -14,10 +14,10 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from ..datasets.fingerprint import fingerprint
 from ..datasets.sample import DetectionSample, FaceSample, Rejection
-from ..datasets.store import INDEX, Store
-from ..datasets.store_writer import Record, StoreWriter, remove_store
+from ..datasets.store.fingerprint import fingerprint
+from ..datasets.store.store import INDEX, Store
+from ..datasets.store.writer import Record, StoreWriter, remove_store
 from ..datasets.whole_file import whole_file
 from ..errors import DataError
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from . import plots
+from ..training import plots
 from .console import print_tables
 from .model_file import ModelMeta, save_model, write_atomic
 from .prune_network import Pruned

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..datasets.sample import Rejection
-from . import plots
+from ..training import plots
 from .model_file import write_atomic
 from .report_style import STYLE
 

@@ -12,7 +12,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from facetrain.configs.facenet.schema import SourceConfig
-from facetrain.datasets.labelled import LabelledPicture
+from facetrain.datasets.formats.labelled import LabelledPicture
 from facetrain.tests.datasets.records import example, write_records
 
 OPEN_IMAGES = (

@@ -16,7 +16,7 @@ from PIL import Image
 
 from facetrain.configs.facenet.schema import DataConfig, SourceConfig
 from facetrain.datasets.detection_sources import READERS, ClassMapping
-from facetrain.datasets.labelled import LabelledBox, LabelledPicture
+from facetrain.datasets.formats.labelled import LabelledBox, LabelledPicture
 from facetrain.datasets.sample import Rejection
 from facetrain.tests.datasets.box_files import WRITERS
 from facetrain.tests.datasets.fuzzing import Target

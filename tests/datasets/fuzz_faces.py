@@ -12,15 +12,15 @@ import numpy as np
 from PIL import Image
 
 from facetrain.configs.fpenet.schema import SourceConfig
-from facetrain.datasets.coco_keypoints import read_coco_keypoints
-from facetrain.datasets.face_csv import read_face_csv
-from facetrain.datasets.fpenet_json import read_fpenet_json
-from facetrain.datasets.fpenet_tfrecords import read_fpenet_tfrecords
-from facetrain.datasets.label_studio_faces import read_label_studio
-from facetrain.datasets.pts import read_pts_folder
+from facetrain.datasets.formats.coco_keypoints import read_coco_keypoints
+from facetrain.datasets.formats.face_csv import read_face_csv
+from facetrain.datasets.formats.fpenet_json import read_fpenet_json
+from facetrain.datasets.formats.fpenet_tfrecords import read_fpenet_tfrecords
+from facetrain.datasets.formats.label_studio_faces import read_label_studio
+from facetrain.datasets.formats.pts import read_pts_folder
+from facetrain.datasets.formats.tfrecord import read_records
+from facetrain.datasets.formats.wflw import read_wflw
 from facetrain.datasets.sample import FaceSample
-from facetrain.datasets.tfrecord import read_records
-from facetrain.datasets.wflw import read_wflw
 from facetrain.tests.datasets.fuzzing import Result, Target, packed
 from facetrain.tests.datasets.records import example
 

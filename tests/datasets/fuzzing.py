@@ -19,8 +19,8 @@ from google.protobuf.message import DecodeError
 from hypothesis import strategies as st
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from facetrain.datasets.formats.tfrecord import _example_class
 from facetrain.datasets.sample import Rejection
-from facetrain.datasets.tfrecord import _example_class
 from facetrain.errors import DataError
 
 LONGEST = 10.0  # seconds of the processor for a file of a few KiB; what takes that long hangs

@@ -8,7 +8,7 @@ import pytest
 
 from facetrain.configs.facenet.schema import SourceConfig
 from facetrain.datasets.detection_sources import READERS, read_pictures
-from facetrain.datasets.labelled import LabelledPicture
+from facetrain.datasets.formats.labelled import LabelledPicture
 from facetrain.tests.datasets.box_files import WRITERS
 
 MARKING = {"wider", "coco", "voc", "open_images"}  # the formats that can say that a box is not to be counted

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from facetrain.configs.facenet.schema import SourceConfig
-from facetrain.datasets.coco import read_coco
+from facetrain.datasets.formats.coco import read_coco
 from facetrain.errors import DataError
 
 CATEGORIES = [{"id": 1, "name": "Face"}, {"id": 7, "name": "hand"}]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from facetrain.configs.fpenet.schema import SourceConfig
-from facetrain.datasets.coco_keypoints import read_coco_keypoints
+from facetrain.datasets.formats.coco_keypoints import read_coco_keypoints
 from facetrain.errors import DataError
 
 KEYPOINTS = [20, 20, 2, 60.5, 20, 1, 0, 0, 0, 40, 60, 2]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from facetrain.configs.fpenet.schema import SourceConfig
-from facetrain.datasets.cofw import read_cofw
+from facetrain.datasets.formats.cofw import read_cofw
 from facetrain.errors import ConfigError, DataError
 
 SOURCE = SourceConfig(format="cofw", path="COFW_test_color.mat")

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from facetrain.configs.facenet.schema import SourceConfig
-from facetrain.datasets.detectnet_tfrecords import read_detectnet_tfrecords
+from facetrain.datasets.formats.detectnet_tfrecords import read_detectnet_tfrecords
 from facetrain.errors import DataError
 from facetrain.tests.datasets.records import example, write_records
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from facetrain.configs.fpenet.schema import SourceConfig
-from facetrain.datasets.face_csv import read_face_csv
+from facetrain.datasets.formats.face_csv import read_face_csv
 from facetrain.errors import ConfigError, DataError
 
 POINTS = [[20, 20], [60.5, 20], [40, 60]]

@@ -12,16 +12,16 @@ import pytest
 import torch
 
 from facetrain.configs.fpenet.schema import AugmentConfig, DataConfig, SourceConfig
-from facetrain.datasets.face_store import KIND, FaceCodec, FaceStore
+from facetrain.datasets.drawn.synthetic import draw_faces
 from facetrain.datasets.faces import FaceDataset, face_loader, margin_for
 from facetrain.datasets.preprocessing import Preprocessing
 from facetrain.datasets.sample import FaceSample
 from facetrain.datasets.sources import read_sets
-from facetrain.datasets.store import INDEX, Store, index_crc
-from facetrain.datasets.store_writer import StoreWriter
-from facetrain.datasets.synthetic import draw_faces
+from facetrain.datasets.store.faces import KIND, FaceCodec, FaceStore
+from facetrain.datasets.store.store import INDEX, Store, index_crc
+from facetrain.datasets.store.views import Joined, Picked, joined, picked
+from facetrain.datasets.store.writer import StoreWriter
 from facetrain.datasets.transforms import FaceAugment
-from facetrain.datasets.views import Joined, Picked, joined, picked
 from facetrain.errors import DataError
 
 PREPROCESSING = Preprocessing(size=32)

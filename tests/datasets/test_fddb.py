@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from facetrain.configs.facenet.schema import SourceConfig
-from facetrain.datasets.fddb import box_around, read_fddb
+from facetrain.datasets.formats.fddb import box_around, read_fddb
 from facetrain.errors import DataError
 
 PLAIN = "20.0 10.0 1.57079632679 50.0 40.0  1\n"

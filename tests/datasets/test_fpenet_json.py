@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from facetrain.configs.fpenet.schema import SourceConfig
-from facetrain.datasets.fpenet_json import read_face_boxes, read_fpenet_json
+from facetrain.datasets.formats.fpenet_json import read_face_boxes, read_fpenet_json
 from facetrain.errors import DataError
 
 SHARED = {"x": [20, 60, 40, 30], "y": [20, 20, 40, 60]}

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from facetrain.configs.fpenet.schema import SourceConfig
-from facetrain.datasets.fpenet_tfrecords import read_fpenet_tfrecords
+from facetrain.datasets.formats.fpenet_tfrecords import read_fpenet_tfrecords
 from facetrain.errors import DataError
 from facetrain.tests.datasets.records import example, write_records
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from facetrain.configs.fpenet.schema import SourceConfig
-from facetrain.datasets.fpenet_json import read_fpenet_json
+from facetrain.datasets.formats.fpenet_json import read_fpenet_json
+from facetrain.datasets.formats.pts import read_pts_folder
 from facetrain.datasets.image import read_image
-from facetrain.datasets.pts import read_pts_folder
 from facetrain.datasets.sample import FaceSample
 from facetrain.datasets.sources import read_source
 from facetrain.tests.datasets.keypoint_files import WRITERS

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from facetrain.configs.facenet.schema import SourceConfig
-from facetrain.datasets.kitti import kitti_line, read_kitti, write_kitti
+from facetrain.datasets.formats.kitti import kitti_line, read_kitti, write_kitti
 
 REST = "1.5 1.6 3.9 1.0 2.0 20.0 -1.6"
 

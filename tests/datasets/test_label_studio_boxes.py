@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from facetrain.configs.facenet.schema import SourceConfig
+from facetrain.datasets.formats.label_studio_boxes import read_label_studio_boxes
 from facetrain.datasets.image import ORIENTATION
-from facetrain.datasets.label_studio_boxes import read_label_studio_boxes
 from facetrain.errors import DataError
 
 IDS = itertools.count()  # regions with one id are one region

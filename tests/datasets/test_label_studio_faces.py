@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from facetrain.configs.fpenet.schema import SourceConfig
+from facetrain.datasets.formats.label_studio_faces import read_label_studio
+from facetrain.datasets.formats.orientation import to_upright
 from facetrain.datasets.image import read_image
-from facetrain.datasets.label_studio_faces import read_label_studio
-from facetrain.datasets.orientation import to_upright
 from facetrain.errors import DataError
 
 POINTS = {"1": (20.0, 20.0), "2": (60.0, 20.0), "3": (40.0, 60.0)}  # percent

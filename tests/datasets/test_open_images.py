@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from facetrain.configs.facenet.schema import SourceConfig
-from facetrain.datasets.open_images import read_open_images
+from facetrain.datasets.formats.open_images import read_open_images
 from facetrain.errors import DataError
 
 HEADER = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside"

@@ -9,10 +9,10 @@ import yaml
 from PIL import Image
 
 from facetrain.configs.fpenet.schema import SourceConfig
-from facetrain.datasets.point_maps import built_in_maps, load_point_map
+from facetrain.datasets.drawn.synthetic import draw_faces
+from facetrain.datasets.formats.point_maps import built_in_maps, load_point_map
 from facetrain.datasets.sample import FaceSample
 from facetrain.datasets.sources import read_source
-from facetrain.datasets.synthetic import draw_faces
 from facetrain.errors import ConfigError, DataError
 from facetrain.tests import runs
 from facetrain.tests.datasets.keypoint_files import WRITERS

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from facetrain.configs.fpenet.schema import SourceConfig
-from facetrain.datasets.pts import read_pts, read_pts_folder
+from facetrain.datasets.formats.pts import read_pts, read_pts_folder
 from facetrain.datasets.sample import PointState
 from facetrain.errors import DataError
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from facetrain.datasets import scenes
-from facetrain.datasets.face_render import render_face
-from facetrain.datasets.labelled import LabelledPicture
-from facetrain.datasets.scene_person import FACE, SIDE, Person, draw_person
-from facetrain.datasets.scenes import draw_scene, draw_scenes
+from facetrain.datasets.drawn import scenes
+from facetrain.datasets.drawn.face_render import render_face
+from facetrain.datasets.drawn.scene_person import FACE, SIDE, Person, draw_person
+from facetrain.datasets.drawn.scenes import draw_scene, draw_scenes
+from facetrain.datasets.formats.labelled import LabelledPicture
 
 
 @pytest.fixture(scope="module")

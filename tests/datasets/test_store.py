@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from facetrain.datasets.sample import Rejection
-from facetrain.datasets.store import INDEX, PLAN, TAIL, Store
-from facetrain.datasets.store_location import CACHE, local_store
-from facetrain.datasets.store_writer import Record, StoreWriter, remove_store
+from facetrain.datasets.store.location import CACHE, local_store
+from facetrain.datasets.store.store import INDEX, PLAN, TAIL, Store
+from facetrain.datasets.store.writer import Record, StoreWriter, remove_store
 from facetrain.errors import ConfigError, DataError
 
 ABOUT = {"side": 8}
@@ -129,7 +129,7 @@ def test_a_store_that_is_not_whole_is_named(store: Path, spoil, says: str) -> No
 
 
 def test_a_later_format_is_refused(store: Path) -> None:
-    from facetrain.datasets.store import index_crc
+    from facetrain.datasets.store.store import index_crc
 
     value = json.loads((store / INDEX).read_text())
     value["store"]["format"] = 2

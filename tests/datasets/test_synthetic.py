@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from facetrain.datasets import face_render
-from facetrain.datasets.face_canvas import HEIGHT, WIDTH, Canvas, ellipse
-from facetrain.datasets.face_hair import Painting
-from facetrain.datasets.face_render import render_face
-from facetrain.datasets.face_template import CELLS_S, CELLS_Y, TEMPLATE
+from facetrain.datasets.drawn import face_render
+from facetrain.datasets.drawn.face_canvas import HEIGHT, WIDTH, Canvas, ellipse
+from facetrain.datasets.drawn.face_hair import Painting
+from facetrain.datasets.drawn.face_render import render_face
+from facetrain.datasets.drawn.face_template import CELLS_S, CELLS_Y, TEMPLATE
+from facetrain.datasets.drawn.synthetic import SIZE, draw_background, draw_face, draw_faces, draw_occluder
 from facetrain.datasets.sample import FaceSample, PointState
-from facetrain.datasets.synthetic import SIZE, draw_background, draw_face, draw_faces, draw_occluder
 
 # fmt: off
 FLIP = [  # FPENet's published permutation for 104 keypoints

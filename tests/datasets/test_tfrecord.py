@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from facetrain.datasets.tfrecord import read_records
+from facetrain.datasets.formats.tfrecord import read_records
 from facetrain.errors import DataError
 
 # The serialised Example that TensorFlow's guide to TFRecord prints: feature0 False, feature1 4, feature2 b"goat",

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from facetrain.configs.facenet.schema import SourceConfig
-from facetrain.datasets.voc import read_voc
+from facetrain.datasets.formats.voc import read_voc
 
 # Four levels of a hundred each: a hundred million letters.
 BOMB = "<!DOCTYPE a [<!ENTITY a 'x'>{}]><annotation>&e;</annotation>".format(

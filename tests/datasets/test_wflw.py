@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from facetrain.configs.fpenet.schema import SourceConfig
+from facetrain.datasets.formats.wflw import read_wflw
 from facetrain.datasets.sources import read_source
-from facetrain.datasets.wflw import read_wflw
 from facetrain.errors import DataError
 
 XY = [10 + 60 * np.cos(n) ** 2 for n in range(196)]

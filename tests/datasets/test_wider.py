@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from facetrain.configs.facenet.schema import SourceConfig
-from facetrain.datasets.wider import read_wider
+from facetrain.datasets.formats.wider import read_wider
 from facetrain.errors import DataError
 
 PLAIN = "10 20 30 40 0 0 0 0 0 0 \n"

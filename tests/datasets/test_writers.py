@@ -15,15 +15,15 @@ from PIL import Image
 from facetrain.configs.facenet.schema import DataConfig
 from facetrain.configs.facenet.schema import SourceConfig as PictureSource
 from facetrain.configs.fpenet.schema import SourceConfig as FaceSource
-from facetrain.datasets.coco_keypoints import read_coco_keypoints
 from facetrain.datasets.detection_sources import read_detection_sets
-from facetrain.datasets.fpenet_json import read_fpenet_json
+from facetrain.datasets.formats.coco_keypoints import read_coco_keypoints
+from facetrain.datasets.formats.fpenet_json import read_fpenet_json
+from facetrain.datasets.formats.write_coco import write_coco, write_coco_keypoints
+from facetrain.datasets.formats.write_fpenet_json import write_fpenet_json
+from facetrain.datasets.formats.write_kitti import write_kitti_labels
 from facetrain.datasets.sample import DetectionSample, FaceSample
 from facetrain.datasets.sources import read_source
 from facetrain.datasets.whole_file import whole_file
-from facetrain.datasets.write_coco import write_coco, write_coco_keypoints
-from facetrain.datasets.write_fpenet_json import write_fpenet_json
-from facetrain.datasets.write_kitti import write_kitti_labels
 from facetrain.errors import DataError, WriteError
 
 REAL_FACES = {

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from facetrain.configs.facenet.schema import SourceConfig
-from facetrain.datasets.yolo import read_yolo
+from facetrain.datasets.formats.yolo import read_yolo
 from facetrain.errors import DataError
 
 

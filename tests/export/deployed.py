@@ -13,9 +13,9 @@ import torch
 
 from facetrain.configs.facenet.schema import ClusteringConfig, FacenetExportConfig
 from facetrain.configs.fpenet.schema import FpenetExportConfig
+from facetrain.datasets.drawn.scenes import draw_scene
 from facetrain.datasets.preprocessing import Preprocessing
 from facetrain.datasets.resizing import PicturePreprocessing
-from facetrain.datasets.scenes import draw_scene
 from facetrain.export.graph import export_graph
 from facetrain.export.metadata import GraphInfo
 from facetrain.facenet_trainer import graph as facenet_graph

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from facetrain.datasets.image import read_image
-from facetrain.export.benchmark_models import BACKENDS_OF
+from facetrain.export.benchmark.models import BACKENDS_OF
 from facetrain.export.runtime import OnnxRuntime, TorchRuntime
 from facetrain.facenet_trainer.benchmark import PicturePath
 from facetrain.facenet_trainer.predictor import Predictor as Detector

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from facetrain.errors import ExportError
-from facetrain.export.calibration import BINS, Histogram, calibrate, entropy_range
-from facetrain.export.calibration_cache import write_cache
+from facetrain.export.precision.calibration import BINS, Histogram, calibrate, entropy_range
+from facetrain.export.precision.calibration_cache import write_cache
 from facetrain.tests.export_graphs import chain
 
 RNG = np.random.default_rng(11)

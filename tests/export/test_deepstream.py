@@ -17,8 +17,8 @@ import torch
 
 from facetrain.datasets.preprocessing import Preprocessing
 from facetrain.errors import ConfigError
-from facetrain.export.deepstream import write_deepstream
-from facetrain.export.deployment import BEYOND_POINTS, Exported, exported_in
+from facetrain.export.deploy.deepstream import write_deepstream
+from facetrain.export.deploy.deployment import BEYOND_POINTS, Exported, exported_in
 from facetrain.facenet_trainer.network import decode_boxes
 from facetrain.fpenet_trainer.infer_detector import WIDER_BEYOND_POINTS, points_box
 from facetrain.tests.export.deployed import export_faces, export_points, grid_model, point_model

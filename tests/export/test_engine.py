@@ -17,10 +17,10 @@ from rich.console import Console
 
 from facetrain.configs.export_schema import BuildConfig
 from facetrain.errors import ConfigError, ExportError, ModelFileError
-from facetrain.export import engine
-from facetrain.export.engine_options import EngineOptions, engine_options
-from facetrain.export.engine_progress import build_monitor
-from facetrain.export.engine_sidecar import read_sidecar
+from facetrain.export.engines import build as engine
+from facetrain.export.engines.options import EngineOptions, engine_options
+from facetrain.export.engines.progress import build_monitor
+from facetrain.export.engines.sidecar import read_sidecar
 from facetrain.tests.engine_graphs import FOR_TENSORRT, INFO, META, build, quantize, small_graph, zoo_graphs
 
 tensorrt_rtx = pytest.importorskip("tensorrt_rtx", reason="pip install 'facetrain[tensorrt-rtx]'")

@@ -13,11 +13,11 @@ import torch
 from onnx import parser
 
 from facetrain.errors import ExportError, ModelFileError
-from facetrain.export import engine_runtime
-from facetrain.export.engine import build_engine
-from facetrain.export.engine_options import EngineOptions
-from facetrain.export.engine_runtime import EngineModel, EngineRuntime
-from facetrain.export.engine_sidecar import EngineFacts, TensorFacts
+from facetrain.export.engines import runtime as engine_runtime
+from facetrain.export.engines.build import build_engine
+from facetrain.export.engines.options import EngineOptions
+from facetrain.export.engines.runtime import EngineModel, EngineRuntime
+from facetrain.export.engines.sidecar import EngineFacts, TensorFacts
 from facetrain.export.metadata import GraphInfo
 from facetrain.export.runtime import open_runtime
 from facetrain.tests.engine_graphs import META, build, small_graph, zoo_graphs

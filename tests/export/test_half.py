@@ -6,8 +6,8 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from facetrain.errors import ExportError
-from facetrain.export.dataflow import Dataflow
-from facetrain.export.half import in_float, to_half
+from facetrain.export.precision.dataflow import Dataflow
+from facetrain.export.precision.half import in_float, to_half
 from facetrain.tests.engine_graphs import build
 from facetrain.tests.export_graphs import KINDS, chain, constants, narrow_graph, run
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from facetrain.export.dataflow import Dataflow
+from facetrain.export.precision.dataflow import Dataflow
 from facetrain.tests.export_graphs import constants
 from facetrain.tests.runs import TEN_POINTS, fpenet, train_arguments
 from facetrain.training.model_file import load_model

@@ -9,9 +9,9 @@ from onnx import TensorProto
 from torch.nn import functional as F
 
 from facetrain.errors import ExportError
-from facetrain.export.calibration import calibrate
-from facetrain.export.dataflow import Dataflow
-from facetrain.export.quantize import layer_ranges, quantizable_layers, quantize, tensors_to_calibrate
+from facetrain.export.precision.calibration import calibrate
+from facetrain.export.precision.dataflow import Dataflow
+from facetrain.export.precision.quantize import layer_ranges, quantizable_layers, quantize, tensors_to_calibrate
 from facetrain.tests.engine_graphs import build
 from facetrain.tests.export_graphs import KINDS, chain, constants, narrow_graph, run
 

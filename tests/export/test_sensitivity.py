@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from facetrain.export.calibration import calibrate
-from facetrain.export.quantize import quantizable_layers, quantize, tensors_to_calibrate
-from facetrain.export.sensitivity import Exclusion, LayerError, exclude_until, layer_errors
+from facetrain.export.precision.calibration import calibrate
+from facetrain.export.precision.quantize import quantizable_layers, quantize, tensors_to_calibrate
+from facetrain.export.precision.sensitivity import Exclusion, LayerError, exclude_until, layer_errors
 from facetrain.tests.export_graphs import chain, run
 
 RNG = np.random.default_rng(8)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from facetrain.datasets.drawn.synthetic import draw_face
 from facetrain.datasets.image import luma, read_image
 from facetrain.datasets.preprocessing import Preprocessing, cut, to_image
-from facetrain.datasets.synthetic import draw_face
-from facetrain.export.standalone import write_predict_script
+from facetrain.export.deploy.standalone import write_predict_script
 from facetrain.facenet_trainer.predictor import Predictor as FacePredictor
 from facetrain.fpenet_trainer.predictor import Predictor as PointPredictor
 from facetrain.tests.export.deployed import export_faces, export_points, grid_model, point_model, scene

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from facetrain.configs.fpenet.schema import FpenetInferSpec
-from facetrain.export.deployment import Exported, exported_in
-from facetrain.export.engine import build_engine
-from facetrain.export.engine_options import EngineOptions
-from facetrain.export.engine_sidecar import read_sidecar, write_sidecar
-from facetrain.export.triton import write_triton
+from facetrain.export.deploy.deployment import Exported, exported_in
+from facetrain.export.deploy.triton import write_triton
+from facetrain.export.engines.build import build_engine
+from facetrain.export.engines.options import EngineOptions
+from facetrain.export.engines.sidecar import read_sidecar, write_sidecar
 from facetrain.facenet_trainer.predictor import Predictor as FacePredictor
 from facetrain.fpenet_trainer.infer import infer
 from facetrain.tests.export import triton_server

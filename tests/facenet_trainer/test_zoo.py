@@ -8,7 +8,7 @@ from PIL import Image
 from facetrain.cli import FACENET, FPENET, main
 from facetrain.configs.facenet.schema import DataConfig, IgnoreConfig, MetricsConfig, SourceConfig
 from facetrain.datasets.detection_sources import read_detection_sets
-from facetrain.datasets.scenes import draw_scene
+from facetrain.datasets.drawn.scenes import draw_scene
 from facetrain.facenet_trainer.detection_results import predict_pictures
 from facetrain.facenet_trainer.predictor import Predictor
 from facetrain.facenet_trainer.pretrained import ZOO

@@ -14,9 +14,9 @@ from PIL import Image
 
 from facetrain.cli import FPENET, main
 from facetrain.configs.fpenet.schema import FpenetInferSpec
+from facetrain.datasets.drawn.synthetic import draw_faces
 from facetrain.datasets.image import read_image
 from facetrain.datasets.preprocessing import Preprocessing
-from facetrain.datasets.synthetic import draw_faces
 from facetrain.errors import ConfigError, ModelFileError
 from facetrain.fpenet_trainer.draw import BOX
 from facetrain.fpenet_trainer.infer import _same_face, infer

@@ -1,0 +1,1 @@
+"""Faces and scenes that are drawn."""

@@ -1,0 +1,1 @@
+"""What runs an export elsewhere: files for DeepStream and Triton, a script."""
