@@ -15,7 +15,7 @@ def read_label_studio_boxes(source: SourceConfig, root: Path) -> Labels:
     """Every annotated picture of the export at `root / source.path`, JSON or JSON-MIN, or of a folder of them.
 
     How pictures are found below `source.images`, else below the file's folder, and what is made of turned ones, is
-    said in `datasets/formats/label_studio.py`. A rotated rectangle becomes the upright box around it, which is larger than what
+    said in `label_studio_pictures`. A rotated rectangle becomes the upright box around it, which is larger than what
     was drawn. One with several labels is a box of each. Points are passed over; regions of other shapes are rejections,
     without their picture. A picture that was annotated with nothing is one without a face.
 
