@@ -32,11 +32,11 @@ class Verb:
     run: Callable[[Any], Any]
 
 
-def _imported(trainer: str, verb: str) -> Callable[[Any], Any]:
-    """The function `verb` in the trainer's module of that name, imported when it is called."""
+def _imported(package: str, verb: str) -> Callable[[Any], Any]:
+    """The function `verb` in the package's module of that name, imported when it is called."""
 
     def run(spec: Any) -> Any:
-        return getattr(import_module(f".{trainer}.{verb}", __package__), verb)(spec)
+        return getattr(import_module(f".{package}.{verb}", __package__), verb)(spec)
 
     return run
 
@@ -52,6 +52,7 @@ FPENET = {
                    _imported("fpenet_trainer", "export")),
     "benchmark": Verb("time models, graphs and engines", "FpenetBenchmarkSpec",
                       _imported("fpenet_trainer", "benchmark")),
+    "import-spec": Verb("make a spec of one of TAO's", "FpenetImportSpec", _imported("tao", "import_spec")),
 }  # fmt: skip
 FACENET = {
     "train": Verb("train a face detector", "FacenetTrainSpec", _imported("facenet_trainer", "train")),
@@ -63,6 +64,7 @@ FACENET = {
                    _imported("facenet_trainer", "export")),
     "benchmark": Verb("time models, graphs and engines", "FacenetBenchmarkSpec",
                       _imported("facenet_trainer", "benchmark")),
+    "import-spec": Verb("make a spec of one of TAO's", "FacenetImportSpec", _imported("tao", "import_spec")),
 }  # fmt: skip
 ALIASES = {"inference": "infer"}  # TAO's names
 
@@ -121,14 +123,16 @@ def _dispatch(program: str, verbs: dict[str, Verb], arguments: list[str]) -> int
 def _run(program: str, verb: Verb, arguments: list[str]) -> int:
     spec_file, multirun, overrides = _parse(program, arguments)
     from .configs import compose
+    from .tao.spec_file import read_for_verb
 
     logging.basicConfig(level=logging.WARNING, format=f"{program}: %(message)s")
     kind = _spec_type(program, verb)
     if not multirun:
-        verb.run(compose.load_spec(kind, overrides, spec_file))
+        verb.run(compose.load_spec(kind, overrides, spec_file, read_for_verb))
         return 0
     jobs = compose.grid(overrides)
-    specs = [compose.load_spec(kind, job, spec_file) for job in jobs]  # a wrong one stops the grid before it begins
+    # A wrong one stops the grid before it begins.
+    specs = [compose.load_spec(kind, job, spec_file, read_for_verb) for job in jobs]
     for i, (job, spec) in enumerate(zip(jobs, specs, strict=True)):
         spec.results_dir = str(Path(spec.results_dir) / str(i))
         print(f"{program}: run {i + 1} of {len(jobs)} in {spec.results_dir}: {' '.join(job)}", flush=True)

@@ -15,7 +15,7 @@ from ..errors import ConfigError
 from .detectnet_messages import CONVERSION, INFERENCE, MESSAGES, ROOTS, TRAINING, empty_message, fields_of
 from .values import Given
 
-_ROOT_FIELD = re.compile(r"^\s*(\w+)\s*(?::\s*)?[{<]|^\s*(random_seed)\s*:", re.MULTILINE)
+_ROOT_FIELD = re.compile(r"^\s*(\w+)\s*(?::\s*)?[{<]", re.MULTILINE)
 
 
 def looks_like_text_format(text: str) -> bool:
@@ -45,7 +45,7 @@ def read_text_spec(text: str, file: str) -> tuple[str, list[Given]]:
 def _root(text: str) -> str | None:
     bare = re.sub(r"#.*", "", text)
     for match in _ROOT_FIELD.finditer(bare):
-        name = match[1] or match[2]
+        name = match[1]
         if found := [root for root in ROOTS if name in fields_of(root)]:
             return found[0]
     return None

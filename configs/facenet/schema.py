@@ -7,7 +7,9 @@ from typing import Any
 
 from ...errors import ConfigError
 from ..benchmark_schema import BenchmarkConfig
+from ..compat import HELP, NAMES
 from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
+from ..import_schema import ImportSpecConfig
 from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
 
 
@@ -223,6 +225,8 @@ class FacenetTrainSpec:
     results_dir: str = key("results/facenet", "run folder; holds everything the run writes")
     seed: int = key(42, "seed of weights, order and augmentation", low=0, high=2**63 - 1)
     overwrite: bool = key(False, "delete a finished run that stands in results_dir")
+    compat: str = key("facetrain", HELP, choices=NAMES)
+    imported_from: str = key("", "TAO's spec that this one was made from; -e sets it, the run folder keeps a copy")
     data: DataConfig = section(DataConfig)
     input: InputConfig = section(InputConfig)
     augment: AugmentConfig = section(AugmentConfig)
@@ -242,6 +246,7 @@ class FacenetPruneSpec:
     model: str = key("zoo", "model file (.safetensors), or 'zoo'")
     results_dir: str = key("results/facenet_prune", "folder for pruned.safetensors, tables, plot and report.html")
     overwrite: bool = key(False, "write over results that stand there")
+    compat: str = key("facetrain", HELP, choices=NAMES)
     prune: PruneConfig = section(PruneConfig)
     track: TrackConfig = section(TrackConfig)
     report: bool = key(True, "write channels.png and report.html")
@@ -254,6 +259,7 @@ class FacenetEvaluateSpec:
     model: str = key("zoo", "model file (.safetensors), or 'zoo'")
     results_dir: str = key("results/facenet_evaluate", "folder for CSV, JSON, plots and report.html")
     overwrite: bool = key(False, "write over results that stand there")
+    compat: str = key("facetrain", HELP, choices=NAMES)
     split: str = key("test", "which pictures of data", choices=("train", "val", "test"))
     data: DataConfig = section(DataConfig)
     clustering: dict[str, Any] = key({}, "keys of the model's clustering section to change, such as "
@@ -274,6 +280,7 @@ class FacenetInferSpec:
     input: str = key("", "picture, folder of pictures, video file, or camera:N")
     results_dir: str = key("results/facenet_infer", "folder for labels/, predictions.json, coco.json and pictures")
     overwrite: bool = key(False, "write over results that stand there")
+    compat: str = key("facetrain", HELP, choices=NAMES)
     clustering: dict[str, Any] = key({}, "keys of the model's clustering section to change, such as "
                                          "clustering.coverage_threshold=0.3")  # fmt: skip
     input_size: dict[str, Any] = key({}, "keys of the model's input section to change, such as input_size.width=1088")
@@ -338,3 +345,8 @@ class FacenetBenchmarkSpec(BenchmarkConfig):
                                          "clustering.algorithm=dbscan")  # fmt: skip
     input_size: dict[str, Any] = key({}, "keys of the model files' input section to change, such as "
                                          "input_size.height=416")  # fmt: skip
+
+
+@dataclass
+class FacenetImportSpec(ImportSpecConfig):
+    """`facenet import-spec`."""

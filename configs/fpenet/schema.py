@@ -7,7 +7,9 @@ from typing import Any
 
 from ...errors import ConfigError
 from ..benchmark_schema import BenchmarkConfig
+from ..compat import HELP, NAMES
 from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
+from ..import_schema import ImportSpecConfig
 from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
 
 
@@ -172,6 +174,8 @@ class FpenetTrainSpec:
     results_dir: str = key("results/fpenet", "run folder; holds everything the run writes")
     seed: int = key(42, "seed of weights, order and augmentation", low=0, high=2**63 - 1)
     overwrite: bool = key(False, "delete a finished run that stands in results_dir")
+    compat: str = key("facetrain", HELP, choices=NAMES)
+    imported_from: str = key("", "TAO's spec that this one was made from; -e sets it, the run folder keeps a copy")
     data: DataConfig = section(DataConfig)
     crop: CropConfig = section(CropConfig)
     augment: AugmentConfig = section(AugmentConfig)
@@ -188,6 +192,7 @@ class FpenetPruneSpec:
     model: str = key("zoo", "model file (.safetensors), or 'zoo'")
     results_dir: str = key("results/fpenet_prune", "folder for pruned.safetensors, tables, plot and report.html")
     overwrite: bool = key(False, "write over results that stand there")
+    compat: str = key("facetrain", HELP, choices=NAMES)
     prune: PruneConfig = section(PruneConfig)
     track: TrackConfig = section(TrackConfig)
     report: bool = key(True, "write channels.png and report.html")
@@ -200,6 +205,7 @@ class FpenetEvaluateSpec:
     model: str = key("zoo", "model file (.safetensors), or 'zoo'")
     results_dir: str = key("results/fpenet_evaluate", "folder for CSV, JSON, plots and report.html")
     overwrite: bool = key(False, "write over results that stand there")
+    compat: str = key("facetrain", HELP, choices=NAMES)
     split: str = key("test", "which faces of data", choices=("train", "val", "test"))
     data: DataConfig = section(DataConfig)
     batch_size: int = key(64, "faces a forward pass", low=1, high=65536)
@@ -261,3 +267,8 @@ class FpenetBenchmarkSpec(BenchmarkConfig):
     """`fpenet benchmark`."""
 
     results_dir: str = key("results/fpenet_benchmark", "folder for benchmark.json and report.html")
+
+
+@dataclass
+class FpenetImportSpec(ImportSpecConfig):
+    """`fpenet import-spec`."""
