@@ -111,8 +111,8 @@ class Conversion:
         """Our spec with the account as its comments."""
         head = [
             f"# {self.program} {self.verb} -e this.yaml",
-            f"# Made from {PurePath(self.file).name}, a spec of TAO's. Beside each key stands the one that it was there, "
-            "its line and what changed.",
+            f"# Made from {PurePath(self.file).name}, a spec of TAO's. Beside each key stands the one that it was "
+            "there, its line and what changed.",
             *([f"compat: {self.compat}  # quirks of TAO that change numbers are kept"] if self.compat == "tao" else []),
         ]
         lines = [*head, *_lines(self.nested(), self.entries, "", "")]

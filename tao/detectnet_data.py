@@ -152,19 +152,19 @@ def _partition(fields: Fields, conversion: Conversion) -> None:
     by_sequence = "partition_mode" in found and found["partition_mode"].value == "sequence"
     by = "sequence" if by_sequence else "head" if conversion.compat == "tao" else "fraction"
     note = "" if by != "fraction" else "TAO's random partition is the first pictures by name; here they are drawn"
-    if item := found.get("partition_mode"):
-        conversion.add(RENAMED if not note else FIXED, item, "data.split.by", by, note)
-    if item := found.get("val_split"):
+    if mode := found.get("partition_mode"):
+        conversion.add(RENAMED if not note else FIXED, mode, "data.split.by", by, note)
+    if share := found.get("val_split"):
         if by_sequence:
-            conversion.add(NONE, item, note="num_partitions says how many sequences are held out")
+            conversion.add(NONE, share, note="num_partitions says how many sequences are held out")
         else:
-            conversion.add(RENAMED, item, "data.split.fraction", round(item.value / 100, 6), "a share, not percent; 0 "
-                           "holds nothing out, where TAO held out all")  # fmt: skip
-    if item := found.get("num_partitions"):
+            note = "a share, not percent; 0 holds nothing out, where TAO held out all"
+            conversion.add(RENAMED, share, "data.split.fraction", round(share.value / 100, 6), note)
+    if parts := found.get("num_partitions"):
         if by_sequence:
-            conversion.add(RENAMED, item, "data.split.folds", item.value, "data.split.fold says which is held out")
+            conversion.add(RENAMED, parts, "data.split.folds", parts.value, "data.split.fold says which is held out")
         else:
-            conversion.add(NONE, item, note="data.split holds out one part")
+            conversion.add(NONE, parts, note="data.split holds out one part")
     for item in fields.get("kitti_sequence_to_frames_file", []):
         if by_sequence:
             conversion.add(RENAMED, item, "data.split.list", item.value)
@@ -178,8 +178,8 @@ def _coco(fields: Fields, conversion: Conversion) -> tuple[list[dict[str, Any]],
     if len(folders) not in (1, len(files)):
         line = (folders or files or [Given("", None, 0)])[0].line
         raise ConfigError(
-            f"{conversion.file}:{line}: coco_config has {len(files)} annotation_files and {len(folders)} img_dir_names; "
-            "give one folder a file"
+            f"{conversion.file}:{line}: coco_config has {len(files)} annotation_files and {len(folders)} "
+            "img_dir_names; give one folder a file"
         )
     sources = [
         {

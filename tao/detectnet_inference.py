@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .account import NONE, RENAMED, Conversion
-from .detectnet_rules import WEIGHTS_NOTE, clustering_rules, model_file, wandb_rules
+from .detectnet_rules import WEIGHTS_NOTE, clustering_rules, model_file
 from .rules import Rule, apply, bracket, inverted, multiple_of_16, nothing, text, to, whole, word
+from .tracking_rules import wandb_rules
 from .values import Given
 
 MODEL, HANDLER = "inferencer_config.", "bbox_handler_config."

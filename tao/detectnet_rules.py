@@ -6,11 +6,11 @@ Names in brackets are left out: `a[].b` stands for `a[face].b`. The few keys tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
 
-from .rules import Rule, fixed, inverted, multiple_of_16, nothing, number, share, text, to, whole, word
+from .rules import Rule, fixed, inverted, multiple_of_16, near, nothing, number, share, text, to, whole, word
+from .tracking_rules import visualizer_rules
 
 NO_EFFECT = "it has no effect in TAO either"
 ENCRYPTED = (".tlt", ".etlt", ".hdf5", ".h5", ".onnx", ".uff")
@@ -49,7 +49,7 @@ def _dataset() -> dict[str, Rule]:
         "dataset_config.image_extension": nothing("pictures are found with any suffix", check=text),
         "dataset_config.dataloader_mode": nothing("there is one loader; zooms are converted by this one's sense"),
         "dataset_config.sampling_mode": to(
-            "data.sampling", make={"USER_DEFINED": "proportional", "PROPORTIONAL": "proportional", "UNIFORM": "uniform"}.get
+            "data.sampling", make=lambda mode: "uniform" if mode == "UNIFORM" else "proportional"
         ),
     }  # fmt: skip
 
@@ -63,7 +63,7 @@ def _augmentation(*, tao: bool, zooms_in: bool) -> dict[str, Rule]:
     scaling = nothing("pictures are resized to the input's size only; resize them beforehand", check=number(0))
     turned = "a zoom above 1 shrank the faces there, and enlarges them here"
     zoom = "a zoom above 1 enlarges in TAO's DEFAULT loader and here"
-    positive = number(0, above=True)
+    positive, ignored = number(0, above=True), "TAO's default loader ignored it"
     degrees = "TAO read this number as degrees, and so it is kept: in radians"
     return {
         f"{before}output_image_width": to("input.width", check=multiple_of_16),
@@ -77,12 +77,12 @@ def _augmentation(*, tao: bool, zooms_in: bool) -> dict[str, Rule]:
         f"{before}enable_auto_resize": to("input.resize", make=lambda on: "stretch" if on else None,
                                           note="without it nothing was resized"),
         **{f"{before}crop_{side}": cropping for side in ("left", "top", "right", "bottom")},
-        f"{before}min_bbox_width": fixed("augment.min_bbox_width", "TAO's default loader left it out", check=number(0)),
-        f"{before}min_bbox_height": fixed("augment.min_bbox_height", "TAO's default loader left it out", check=number(0)),
+        f"{before}min_bbox_width": fixed("augment.min_bbox_width", ignored, check=number(0)),
+        f"{before}min_bbox_height": fixed("augment.min_bbox_height", ignored, check=number(0)),
         f"{before}scale_width": scaling,
         f"{before}scale_height": scaling,
         f"{space}hflip_probability": to("augment.hflip_probability", check=share),
-        f"{space}vflip_probability": fixed("augment.vflip_probability", "TAO's default loader left it out", check=share),
+        f"{space}vflip_probability": fixed("augment.vflip_probability", ignored, check=share),
         f"{space}zoom_min": (
             to("augment.zoom_min", check=positive, note=zoom) if zooms_in
             else inverted("augment.zoom_max", turned, check=positive, make=reciprocal)
@@ -128,7 +128,7 @@ def clustering_rules(prefix: str, *, swapped: bool) -> dict[str, Rule]:
         f"{block}clustering_algorithm": to("clustering.algorithm", make=str.lower),
         f"{block}dbscan_eps": to("clustering.dbscan_eps", check=share),
         f"{block}dbscan_min_samples": nothing(
-            f"{NO_EFFECT}; the coverage that a core needs is clustering.dbscan_min_weight, 1 as in TAO", check=whole(0, 1)
+            f"{NO_EFFECT}; the coverage that a core needs is clustering.dbscan_min_weight", check=whole(0, 1)
         ),
         f"{block}neighborhood_size": nothing(NO_EFFECT),
         f"{block}{names[0]}": to(f"clustering.{names[swapped]}", check=number(0), note=note),
@@ -146,8 +146,9 @@ def _model() -> dict[str, Rule]:
     relu = nothing("always ReLU, in TAO too")
     elsewhere = nothing("the heads are on the last features, as FaceNet's are", check=word(""))
     return {
-        "model_config.pretrained_model_file": to("model.pretrained", check=text, make=lambda name: model_file(name) or None,
-                                                 note=WEIGHTS_NOTE),
+        "model_config.pretrained_model_file": to(
+            "model.pretrained", check=text, make=lambda name: model_file(name) or None, note=WEIGHTS_NOTE
+        ),
         "model_config.freeze_pretrained_layers": nothing(NO_EFFECT),
         "model_config.allow_loaded_model_modification": nothing("heads are added where classes need them"),
         "model_config.num_layers": to("model.num_layers", check=word(0, 10, 18, 34), make=lambda depth: depth or 18),
@@ -233,43 +234,7 @@ def _training() -> dict[str, Rule]:
         "training_config.cost_scaling": nothing(precision),
         "training_config.checkpoint_interval": to("train.checkpoint_every", check=whole(1)),
         "training_config.enable_qat": to("train.qat"),
-        **_visualizer("training_config.visualizer."),
-    }
-
-
-def near(expected: float) -> Callable[[Any], str]:
-    """Only this value, as precisely as TAO keeps it."""
-    return lambda value: "" if math.isclose(value, expected, rel_tol=1e-6) else f"{expected:g}"
-
-
-def _visualizer(block: str) -> dict[str, Rule]:
-    often = nothing("train.log_every counts steps, for all that is logged", check=whole(0))
-    clearml = nothing("ClearML is not offered; track.wandb and track.tensorboard are")
-    return {
-        f"{block}enabled": to("track.tensorboard"),
-        f"{block}num_images": to("track.pictures", check=whole(0)),
-        f"{block}scalar_logging_frequency": often,
-        f"{block}infrequent_logging_frequency": often,
-        f"{block}target_class_config[].coverage_threshold": nothing("pictures show boxes, by clustering's thresholds"),
-        **wandb_rules(f"{block}wandb_config.", nothing("W&B's own settings do this, see its documentation")),
-        **{f"{block}clearml_config{name}": clearml
-           for name in ("", ".project", ".task", ".tags[]", ".reuse_last_task_id", ".continue_last_task",
-                        ".deferred_init")},
-    }  # fmt: skip
-
-
-def wandb_rules(block: str, other: Rule, *, offered: bool = True) -> dict[str, Rule]:
-    """The rules of a W&B section; `offered` where our verb has one."""
-    keys = {"enabled": "wandb", "project": "project", "entity": "entity", "name": "run_name"}
-    modes = {"ONLINE": "online", "OFFLINE": "offline"}
-    known = {name: to(f"track.{ours}") for name, ours in keys.items()}
-    known["mode"] = to("track.wandb_mode", make=modes.get, note="DISABLED is track.wandb=false")
-    secret = nothing("W&B's key belongs into WANDB_API_KEY or `wandb login`, not into a file")
-    return {
-        block.removesuffix("."): other,
-        **{f"{block}{name}": rule if offered else other for name, rule in known.items()},
-        f"{block}key": secret,
-        **{f"{block}{name}": other for name in ("reinit", "tags[]", "wandb_dir", "notes")},
+        **visualizer_rules("training_config.visualizer."),
     }
 
 

@@ -17,6 +17,8 @@ from .values import Given
 EARLY = "training_config.learning_rate.early_stopping_annealing_schedule."
 CLUSTERS = ("coverage_threshold", "dbscan_eps", "dbscan_confidence_threshold", "nms_iou_threshold",
             "nms_confidence_threshold", "minimum_bounding_box_height")  # fmt: skip
+UNSET_IS_0 = ("hflip_probability", "vflip_probability", "translate_max_x", "translate_max_y", "rotate_rad_max",
+              "color_shift_stddev", "hue_rotation_max", "saturation_shift_max", "contrast_scale_max")  # fmt: skip
 
 
 def convert_detectnet(text: str, file: str, compat: str) -> Conversion:
@@ -175,8 +177,8 @@ def _check_together(given: Sequence[Given], conversion: Conversion) -> None:
         if low in values and high in values and values[low] > values[high]:
             a, b = origin[low], origin[high]
             raise ConfigError(
-                f"{conversion.file}:{a.line}: {a.key}={a.value} and {b.key}={b.value} (line {b.line}) are the wrong way "
-                "round; exchange them"
+                f"{conversion.file}:{a.line}: {a.key}={a.value} and {b.key}={b.value} (line {b.line}) are the wrong "
+                "way round; exchange them"
             )
 
 
@@ -186,8 +188,7 @@ def _imply(given: Sequence[Given], conversion: Conversion) -> None:
     tao = conversion.compat == "tao"
     unset = "TAO's, where it is not set"
     if "augmentation_config" in blocks:
-        for name in ("hflip_probability", "vflip_probability", "translate_max_x", "translate_max_y", "rotate_rad_max",
-                     "color_shift_stddev", "hue_rotation_max", "saturation_shift_max", "contrast_scale_max"):  # fmt: skip
+        for name in UNSET_IS_0:
             conversion.imply(f"augment.{name}", 0.0, unset)
         for name in ("zoom_min", "zoom_max"):
             conversion.imply(f"augment.{name}", 1.0, unset)

@@ -7,8 +7,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from .detectnet_rules import WEIGHTS_NOTE, model_file, near
-from .rules import Check, Rule, fixed, inverted, nothing, number, optional, share, text, to, truth, whole, word
+from .detectnet_rules import WEIGHTS_NOTE, model_file
+from .rules import (
+    Check,
+    Rule,
+    fixed,
+    inverted,
+    multiple_of_16,
+    near,
+    nothing,
+    number,
+    optional,
+    share,
+    text,
+    to,
+    truth,
+    whole,
+    word,
+)
 
 VARIANTS = {"FpeNet_public": "public", "FpeNet_release": "release", "FpeNet_base": "base",
             "FpeNet_base_5x5_conv": "base_5x5_conv"}  # fmt: skip
@@ -61,16 +77,12 @@ def _data() -> dict[str, Rule]:
         "dataloader.batch_size": to("train.batch_size", check=whole(1)),
         "dataloader.num_keypoints": to("model.num_keypoints", check=whole(1)),
         "dataloader.image_info.image.channel": nothing("crops are grey", check=word(1)),
-        "dataloader.image_info.image.height": to("model.input_size", check=_input_size),
-        "dataloader.image_info.image.width": to("model.input_size", check=_input_size),
+        "dataloader.image_info.image.height": to("model.input_size", check=multiple_of_16),
+        "dataloader.image_info.image.width": to("model.input_size", check=multiple_of_16),
         f"{DATA}image_extension": nothing(UNUSED),
         f"{DATA}use_extra_dataset": nothing(UNUSED),
         f"{DATA}test_file_name": nothing(UNUSED),
     }
-
-
-def _input_size(value: Any) -> str:
-    return whole(16)(value) or ("" if value % 16 == 0 else "a multiple of 16")
 
 
 def _augmentation(*, tao: bool) -> dict[str, Rule]:

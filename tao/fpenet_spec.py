@@ -115,8 +115,8 @@ def _record_sets(given: Sequence[Given], conversion: Conversion) -> list[Given]:
     found = {item.key.removeprefix(DATA): item for item in given}
     for name in (*PLACE, *(key.removeprefix(DATA) for key in SETS)):
         if name in found and (accepted := optional(text)(found[name].value)):
-            item = found[name]
-            raise ConfigError(f"{conversion.file}:{item.line}: {item.key}={item.value} is not accepted [{accepted}]")
+            wrong = found[name]
+            raise ConfigError(f"{conversion.file}:{wrong.line}: {wrong.key}={wrong.value} is not accepted [{accepted}]")
     words = {part: _words(found.get(key.removeprefix(DATA))) for key, part in SETS.items()}
     if not any(words.values()):
         return list(given)
@@ -226,8 +226,8 @@ def _region_weights(given: Sequence[Given], conversion: Conversion) -> list[Give
         total = sum(item.value for item in weights)
         if len(weights) != 3 or abs(total - 1) > 1e-6:
             raise ConfigError(
-                f"{conversion.file}:{weights[0].line}: loss.weights_dict: give face, eyes and mouth, which add up to 1, "
-                f"not {total:g}"
+                f"{conversion.file}:{weights[0].line}: loss.weights_dict: give face, eyes and mouth, which add up "
+                f"to 1, not {total:g}"
             )
     return [item for item in given if not item.key.startswith(WEIGHTS)]
 
@@ -240,7 +240,8 @@ def _check_together(given: Sequence[Given], conversion: Conversion) -> None:
         if one in found and other in found and found[one].value != found[other].value:
             a, b = found[one], found[other]
             raise ConfigError(
-                f"{conversion.file}:{b.line}: {b.key}={b.value}, but {a.key}={a.value} (line {a.line}); give both one value"
+                f"{conversion.file}:{b.line}: {b.key}={b.value}, but {a.key}={a.value} (line {a.line}); give both one "
+                "value"
             )
     values = conversion.values
     points = values.get("model.num_keypoints", 80)
@@ -257,7 +258,8 @@ def _check_together(given: Sequence[Given], conversion: Conversion) -> None:
         if low in values and high in values and values[low] > values[high]:
             a, b = origin[low], origin[high]
             raise ConfigError(
-                f"{conversion.file}:{a.line}: {a.key}={a.value} is above {b.key}={b.value} (line {b.line}); exchange them"
+                f"{conversion.file}:{a.line}: {a.key}={a.value} is above {b.key}={b.value} (line {b.line}); exchange "
+                "them"
             )
 
 
@@ -268,7 +270,7 @@ def _imply(given: Sequence[Given], conversion: Conversion) -> None:
         for key, value in UNCHANGED.items():
             conversion.imply(key, value, "not in the spec, or switched off")
     if "optimizer" in sections:
-        for key, value in (("optimizer", "adam"), ("schedule", "exponential"), ("clip_norm", 0.0), ("ema", 0.0)):
-            conversion.imply(f"train.{key}", value, "TAO has no other")
+        for name, fixed in (("optimizer", "adam"), ("schedule", "exponential"), ("clip_norm", 0.0), ("ema", 0.0)):
+            conversion.imply(f"train.{name}", fixed, "TAO has no other")
     if "loss" in sections:
         conversion.imply("loss.heatmap_weight", 0.0, "TAO has no such term")

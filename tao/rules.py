@@ -148,3 +148,8 @@ def word(*words: Any) -> Check:
 def share(value: Any) -> str:
     """A probability."""
     return number(0, 1)(value)
+
+
+def near(expected: float) -> Check:
+    """Only this value, as precisely as TAO keeps it."""
+    return lambda value: "" if math.isclose(value, expected, rel_tol=1e-6) else f"{expected:g}"

@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from google.protobuf.message import Message
 
 from ..errors import ConfigError
-from .detectnet_messages import CONVERSION, INFERENCE, MESSAGES, ROOTS, TRAINING, empty_message, fields_of
+from .detectnet_messages import MESSAGES, ROOTS, TRAINING, empty_message, fields_of
 from .values import Given
 
 _ROOT_FIELD = re.compile(r"^\s*(\w+)\s*(?::\s*)?[{<]", re.MULTILINE)
@@ -27,7 +27,7 @@ def read_text_spec(text: str, file: str) -> tuple[str, list[Given]]:
     """The message that the file holds (`TRAINING`, `CONVERSION` or `INFERENCE`), and its values in their order.
 
     A value's key is its path; entries of maps are named by their key, other repeated ones by their number:
-    `cost_function_config.target_classes[0].objectives[1].initial_weight`, `target_class_config[face].clustering_config`.
+    `cost_function_config.target_classes[0].objectives[1].name`, `target_class_config[face].clustering_config`.
     A block that is written but empty is a value of its own, {}.
 
     Raises ConfigError with file and line: an unknown field, a value of another type, a map with one key twice.
@@ -155,6 +155,3 @@ def _shortest(value: float) -> float:
         if struct.pack("f", short) == struct.pack("f", value):
             return short
     return value
-
-
-__all__ = ["CONVERSION", "INFERENCE", "TRAINING", "looks_like_text_format", "read_text_spec"]
