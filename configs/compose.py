@@ -61,9 +61,9 @@ def load_spec(
     return _checked(config, schema)
 
 
-def load_content(schema: type[Spec], content: dict[str, Any], compat: str = "") -> Spec:
-    """The spec that nested keys and values describe, checked as `load_spec` does; under `compat`'s defaults."""
-    config = _compose(schema, {}, compat)
+def load_content(schema: type[Spec], content: dict[str, Any]) -> Spec:
+    """The spec that nested keys and values describe, as the content of a spec file would; see `load_spec`."""
+    config = _compose(schema, {}, str(content.get("compat", "")))
     _merge(config, content, schema, "")
     return _checked(config, schema)
 

@@ -95,7 +95,7 @@ class Conversion:
 
     def nested(self) -> dict[str, Any]:
         """Our keys and values as a spec nests them."""
-        return nested(self.values)
+        return ({"compat": "tao"} if self.compat == "tao" else {}) | nested(self.values)
 
     def summary(self) -> list[str]:
         """The account in brief: how many keys of which kind, and the lines that change a meaning."""
@@ -115,7 +115,7 @@ class Conversion:
             "there, its line and what changed.",
             *([f"compat: {self.compat}  # quirks of TAO that change numbers are kept"] if self.compat == "tao" else []),
         ]
-        lines = [*head, *_lines(self.nested(), self.entries, "", "")]
+        lines = [*head, *_lines(nested(self.values), self.entries, "", "")]
         lost = [entry for entry in self.entries if entry.kind == NONE]
         if lost:
             lines += ["", "# Keys without a counterpart:"]

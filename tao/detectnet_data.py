@@ -66,22 +66,34 @@ def _hold_out(fold: Given, train: list[dict[str, Any]], validation: Any, convers
 
 def convert_classes(given: Sequence[Given], conversion: Conversion) -> list[Given]:
     """Adds which names in the labels are which class, in the order of the network's outputs; returns the rest."""
-    prefixes = (f"{DATASET}target_class_mapping[]", "target_class_mapping[]")
-    mapping = [item for item in given if general(item.key) in prefixes]
-    order = [item.value for item in given if item.key.startswith(COST) and item.key.endswith("].name")]
+    places = {f"{place}target_class_mapping[]" for place in ("", DATASET, "dataset_export_config[].")}
+    mapping = [item for item in given if general(item.key) in places]
+    named = [item for item in given if general(item.key) == f"{COST}].name"]
+    order = [item.value for item in named]
     for item in mapping:
         if order and item.value not in order:
             raise ConfigError(
                 f"{conversion.file}:{item.line}: {item.key}={item.value} is no class of cost_function_config "
                 f"[{' | '.join(order)}]"
             )
-    names = {item.key[item.key.index("[") + 1 : -1]: item.value for item in mapping}
+    for item in named if mapping else []:
+        if item.value not in [other.value for other in mapping]:
+            raise ConfigError(
+                f"{conversion.file}:{item.line}: {item.key}={item.value}: no name in the labels is mapped to this "
+                "class; add it to target_class_mapping"
+            )
+    names = {_label(item): item.value for item in mapping}
     ranked = dict(sorted(names.items(), key=lambda pair: order.index(pair[1]) if order else 0))
     for item in mapping:
-        upper = any(letter.isupper() for letter in item.key[item.key.index("[") :])
+        upper = _label(item) != _label(item).lower()
         note = "TAO matched names in lower case only" if upper else ""
         conversion.add(FIXED if upper else RENAMED, item, "data.class_mapping", ranked, note)
     return [item for item in given if item not in mapping]
+
+
+def _label(item: Given) -> str:
+    """The key of a map's entry."""
+    return item.key[item.key.rindex("[") + 1 : -1]
 
 
 def convert_export(given: Sequence[Given], conversion: Conversion) -> list[Given]:

@@ -59,7 +59,7 @@ def _check(conversion: Conversion) -> None:
     """Has the values checked as the verb itself does."""
     schema = spec_schema(conversion.program, conversion.verb)
     try:
-        compose.load_content(schema, conversion.nested(), conversion.compat)
+        compose.load_content(schema, conversion.nested())
     except ConfigError as error:
         raise ConfigError(f"{conversion.file}: {_origin(conversion, str(error))}{error}") from None
 
