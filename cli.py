@@ -53,6 +53,8 @@ FPENET = {
     "benchmark": Verb("time models, graphs and engines", "FpenetBenchmarkSpec",
                       _imported("fpenet_trainer", "benchmark")),
     "import-spec": Verb("make a spec of one of TAO's", "FpenetImportSpec", _imported("tao", "import_spec")),
+    "import-weights": Verb("make a model file of weights of TAO's", "FpenetImportWeightsSpec",
+                           _imported("fpenet_trainer", "import_weights")),
 }  # fmt: skip
 FACENET = {
     "train": Verb("train a face detector", "FacenetTrainSpec", _imported("facenet_trainer", "train")),
@@ -65,6 +67,8 @@ FACENET = {
     "benchmark": Verb("time models, graphs and engines", "FacenetBenchmarkSpec",
                       _imported("facenet_trainer", "benchmark")),
     "import-spec": Verb("make a spec of one of TAO's", "FacenetImportSpec", _imported("tao", "import_spec")),
+    "import-weights": Verb("make a model file of weights of TAO's", "FacenetImportWeightsSpec",
+                           _imported("facenet_trainer", "import_weights")),
 }  # fmt: skip
 ALIASES = {"inference": "infer"}  # TAO's names
 
@@ -158,11 +162,16 @@ def _parse(program: str, arguments: list[str]) -> tuple[str | None, bool, list[s
             if folder is None:
                 raise ConfigError(f"{argument} needs a folder")
             overrides.append("results_dir='{}'".format(folder.replace("'", "\\'")))
+        elif argument in ("-k", "--key"):
+            secret = next(rest, None)
+            if secret is None:
+                raise ConfigError(f"{argument} needs the key of an encrypted file")
+            overrides.append("key='{}'".format(secret.replace("'", "\\'")))
         elif argument in ("-m", "--multirun"):
             multirun = True
         elif argument.startswith("-"):
             raise ConfigError(
-                f"there is no option {argument}; accepted: -e spec.yaml, -r folder, -m, --help, key=value"
+                f"there is no option {argument}; accepted: -e spec.yaml, -r folder, -k key, -m, --help, key=value"
             )
         else:
             overrides.append(argument)
@@ -195,13 +204,14 @@ OTHER_VERBS = {
 
 def _usage(program: str, verbs: dict[str, Verb]) -> str:
     lines = [f"usage: {program} <verb> [-e spec.yaml] [-r results_dir] [-m] [key=value ...]", "", "verbs:"]
-    lines += [f"  {name:13} {verb.help}" for name, verb in verbs.items()]
-    lines += [f"  {name:13} {text}" for name, text in OTHER_VERBS.items()]
+    lines += [f"  {name:14} {verb.help}" for name, verb in verbs.items()]
+    lines += [f"  {name:14} {text}" for name, text in OTHER_VERBS.items()]
     lines += [
         "",
         "options:",
         "  -e FILE       spec: a YAML of the keys that differ from the defaults",
         "  -r FOLDER     the same as results_dir=FOLDER",
+        "  -k KEY        import-weights: the same as key=KEY, of an encrypted file",
         "  -m            a grid: key=a,b runs once for a and once for b, each in a folder of its own",
         "  --version, --help",
         "",

@@ -1,4 +1,4 @@
-"""The keys of `import-spec` that both networks have."""
+"""The keys of `import-spec` and `import-weights` that both networks have."""
 
 from __future__ import annotations
 
@@ -16,3 +16,12 @@ class ImportSpecConfig:
     output: str = key("", "the YAML to write; empty: it is printed")
     overwrite: bool = key(False, "write over a file that stands there")
     compat: str = key("facetrain", HELP.replace("this verb's defaults are", "keep"), choices=NAMES)
+
+
+@dataclass
+class ImportWeightsConfig:
+    """Which weights are read, and over what the model file may be written."""
+
+    weights: str = key("", "TAO's file: Keras' .hdf5 or .h5 (a model or weights), .onnx, or an encrypted .tlt or .etlt")
+    overwrite: bool = key(False, "write over results that stand there")
+    key: str = key("", "what a .tlt or .etlt was encrypted with; NGC's: nvidia_tlt")  # the last: it hides the function

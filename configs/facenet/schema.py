@@ -9,7 +9,7 @@ from ...errors import ConfigError
 from ..benchmark_schema import BenchmarkConfig
 from ..compat import HELP, NAMES
 from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
-from ..import_schema import ImportSpecConfig
+from ..import_schema import ImportSpecConfig, ImportWeightsConfig
 from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
 
 
@@ -350,3 +350,15 @@ class FacenetBenchmarkSpec(BenchmarkConfig):
 @dataclass
 class FacenetImportSpec(ImportSpecConfig):
     """`facenet import-spec`."""
+
+
+@dataclass
+class FacenetImportWeightsSpec(ImportWeightsConfig):
+    """`facenet import-weights`."""
+
+    results_dir: str = key("results/facenet_import", "folder for imported.safetensors and weights.csv")
+    classes: list[str] = key(["face"], "target classes in the order of the outputs, TAO's target_classes")
+    bbox_scale: float = key(35.0, "pixels that a box output of 1 stands for", low=1e-3, high=1e4)
+    bbox_offset: float = key(0.5, "position in a cell that boxes are measured from, pixels", low=-1e3, high=1e3)
+    use_pooling: bool = key(False, "the network has a max-pool, where the file does not say")
+    input: InputConfig = section(InputConfig)

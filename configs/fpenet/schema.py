@@ -9,7 +9,7 @@ from ...errors import ConfigError
 from ..benchmark_schema import BenchmarkConfig
 from ..compat import HELP, NAMES
 from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
-from ..import_schema import ImportSpecConfig
+from ..import_schema import ImportSpecConfig, ImportWeightsConfig
 from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
 
 
@@ -272,3 +272,27 @@ class FpenetBenchmarkSpec(BenchmarkConfig):
 @dataclass
 class FpenetImportSpec(ImportSpecConfig):
     """`fpenet import-spec`."""
+
+
+@dataclass
+class TaoCropConfig(CropConfig):
+    """The square that the weights were trained on."""
+
+    enlarge: float = key(1.0, "side of the square as a multiple of the longer side of the points' box or the box; "
+                              "TAO's bbox_enlarge_ratio, 1 in all of its specs", low=0.5, high=4.0)  # fmt: skip
+
+
+@dataclass
+class FpenetImportWeightsSpec(ImportWeightsConfig):
+    """`fpenet import-weights`."""
+
+    results_dir: str = key("results/fpenet_import", "folder for imported.safetensors and weights.csv")
+    beta: float = key(0.0, "sharpness of the soft-argmax, where the file does not say; TAO's notebook has 0.1; 0: the "
+                           "file's", low=0.0, high=100.0)  # fmt: skip
+    input_size: int = key(80, "side of the crop in pixels, where the file does not say", low=16, high=512)
+    scheme: str = key("", "keypoint scheme: a YAML file; empty: the built-in one of 68, 80 or 104 points")
+    crop: TaoCropConfig = section(TaoCropConfig)
+
+    def __post_init__(self) -> None:
+        if self.input_size % 16:
+            raise ConfigError(f"input_size={self.input_size}: four poolings need a multiple of 16")
