@@ -15,6 +15,7 @@ from .values import Given
 SAME, RENAMED, INVERTED, FIXED = "same", "renamed", "inverted", "fixed"
 IMPLIED = "implied"  # what TAO does where its spec says nothing, or cannot say anything
 NONE = "no counterpart"
+WEIGHTS_NOTE = "what import-weights makes of it, with the file's path without its ending as results_dir"
 KINDS = (SAME, RENAMED, INVERTED, FIXED, IMPLIED, NONE)
 
 

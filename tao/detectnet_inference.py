@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .account import NONE, RENAMED, Conversion
-from .detectnet_rules import WEIGHTS_NOTE, clustering_rules, model_file
+from .account import NONE, RENAMED, WEIGHTS_NOTE, Conversion
+from .detectnet_rules import clustering_rules, model_file
 from .rules import Rule, apply, bracket, inverted, multiple_of_16, nothing, text, to, whole, word
 from .tracking_rules import wandb_rules
 from .values import Given

@@ -9,18 +9,19 @@ import math
 from pathlib import PurePath
 from typing import Any
 
+from .account import WEIGHTS_NOTE
 from .rules import Rule, fixed, inverted, multiple_of_16, near, nothing, number, share, text, to, whole, word
 from .tracking_rules import visualizer_rules
 
 NO_EFFECT = "it has no effect in TAO either"
-ENCRYPTED = (".tlt", ".etlt", ".hdf5", ".h5", ".onnx", ".uff")
-WEIGHTS_NOTE = "the file that import-weights makes of it"
+WEIGHTS = (".tlt", ".etlt", ".hdf5", ".h5", ".onnx", ".uff")
+IMPORTED = "imported.safetensors"  # what import-weights writes to its results_dir
 
 
 def model_file(value: str) -> str:
-    """The model file that stands beside one of TAO's, once it is imported."""
+    """The model file that is made of one of TAO's by import-weights."""
     path = PurePath(value)
-    return str(path.with_suffix(".safetensors")) if path.suffix in ENCRYPTED else value
+    return str(path.with_suffix("") / IMPORTED) if path.suffix in WEIGHTS else value
 
 
 def training_rules(*, tao: bool, zooms_in: bool) -> dict[str, Rule]:

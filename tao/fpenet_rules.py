@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .detectnet_rules import WEIGHTS_NOTE, model_file
+from .account import WEIGHTS_NOTE
+from .detectnet_rules import model_file
 from .rules import (
     Check,
     Rule,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from ..errors import ConfigError
-from .account import Conversion, nested
+from .account import WEIGHTS_NOTE, Conversion, nested
 
 
 def recognise(text: str) -> str:
@@ -64,12 +64,22 @@ def read_for_verb(text: str, file: str, schema: type, program: str, compat: str)
     taken, left_out = for_schema(conversion.values, schema)
     if os.environ.get("RANK", "0") == "0":
         unused = [f"  not for this verb: {', '.join(left_out)}"] if left_out else []
-        print("\n".join([*conversion.summary(), *unused]), flush=True)
+        print("\n".join([*conversion.summary(), *unused, *_first(conversion)]), flush=True)
     if "imported_from" in names:
         taken["imported_from"] = str(Path(file).absolute())
     if "split" in names and "data.val" in conversion.values and "data.test" not in conversion.values:
         taken["split"] = "val"
     return taken
+
+
+def _first(conversion: Conversion) -> list[str]:
+    """How to make the model file that a spec goes on from, where it is not there yet."""
+    return [
+        f"  first: {conversion.program} import-weights weights={entry.given.value} results_dir={Path(entry.value).parent}"
+        for entry in conversion.entries
+        if entry.given and entry.note == WEIGHTS_NOTE and entry.value != entry.given.value
+        and not Path(entry.value).exists()
+    ]  # fmt: skip
 
 
 def for_schema(values: dict[str, Any], schema: type) -> tuple[dict[str, Any], list[str]]:

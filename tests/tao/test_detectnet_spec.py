@@ -33,7 +33,7 @@ NOTEBOOK = {
     "augment.contrast_scale_max": 0.1, "augment.contrast_center": 0.5,
     "clustering.algorithm": "dbscan", "clustering.coverage_threshold": 0.004, "clustering.dbscan_eps": 0.15,
     "clustering.dbscan_confidence_threshold": 0.9, "clustering.minimum_bounding_box_height": 4,
-    "model.pretrained": "/models/facenet/model.safetensors", "model.num_layers": 18,
+    "model.pretrained": "/models/facenet/model/imported.safetensors", "model.num_layers": 18,
     "model.bbox_scale": 35.0, "model.bbox_offset": 0.5, "train.precision": "fp32",
     "train.val_every": 10, "metrics.iou_threshold": 0.5, "metrics.average_precision": "voc",
     "metrics.minimum_height": 4, "metrics.maximum_height": 9999, "metrics.minimum_width": 4,
@@ -89,14 +89,14 @@ def test_what_changes_its_meaning_is_marked():
 def test_retraining_differs_where_the_notebook_does():
     changed = {key: value for key, value in values(FACENET_RETRAIN).items() if NOTEBOOK[key] != value}
     assert changed == {
-        "model.pretrained": "/runs/pruned/model.safetensors", "train.epochs": 50, "loss.regularizer": "none"
+        "model.pretrained": "/runs/pruned/model/imported.safetensors", "train.epochs": 50, "loss.regularizer": "none"
     }  # fmt: skip
     assert values(FACENET_QAT)["train.qat"] is True
 
 
 def test_the_model_cards_snippet_is_a_spec_by_itself():
     assert values(MODEL_CARD) == {
-        "model.pretrained": "/models/facenet/model.safetensors", "model.num_layers": 18, "model.bbox_scale": 35.0,
+        "model.pretrained": "/models/facenet/model/imported.safetensors", "model.num_layers": 18, "model.bbox_scale": 35.0,
         "model.bbox_offset": 0.5, "model.all_projections": True, "train.precision": "fp32",
     }  # fmt: skip
 
@@ -105,7 +105,7 @@ def test_inference_spec():
     conversion = convert_detectnet(FACENET_INFERENCE, "spec.txt", "facetrain")
     assert conversion.verb == "infer"
     assert conversion.values == {
-        "model": "/runs/retrain/weights/detector.safetensors", "batch_size": 16, "input_size.width": 736,
+        "model": "/runs/retrain/weights/detector/imported.safetensors", "batch_size": 16, "input_size.width": 736,
         "input_size.height": 416, "input_size.grayscale": False, "draw": True, "line_width": 2,
         "names": {"face": "person"}, "colours": {"face": [0, 255, 10]}, "clustering.confidence": "aggregate_cov",
         "clustering.algorithm": "dbscan", "clustering.coverage_threshold": 0.004, "clustering.dbscan_eps": 0.15,

@@ -34,7 +34,7 @@ TEN = COMMON | {
     "data.split.fraction": 0.1,
     "augment.resize_prob": 0.7, "augment.hflip_prob": 0.0, "train.batch_size": 32, "train.epochs": 50,
     "model.num_keypoints": 10, "model.variant": "public", "model.beta": 0.1,
-    "train.pretrained": "/models/fpenet/model.safetensors", "loss.type": "square_euclidean",
+    "train.pretrained": "/models/fpenet/model/imported.safetensors", "loss.type": "square_euclidean",
     "train.learning_rate": 0.002, "train.min_learning_rate": 1e-4,
 }  # fmt: skip
 DEFAULT = COMMON | {

@@ -223,6 +223,14 @@ def test_fpenet_trains_from_each_spec(text, points, compat, spec, faces, tmp_pat
     assert (folder / "best.safetensors").exists()
 
 
+def test_weights_that_are_not_imported_yet_are_named_with_the_command_that_does_it(spec, pictures, tmp_path, capsys):
+    run = ["data.train=[{format: kitti, path: .}]", f"data.root={pictures}"]
+    train("facenet", spec(MODEL_CARD), tmp_path / "run", *run, code=2)
+    said = capsys.readouterr()
+    assert "facenet import-weights weights=/models/facenet/model.tlt results_dir=/models/facenet/model\n" in said.out
+    assert "/models/facenet/model/imported.safetensors" in said.err
+
+
 def test_an_override_goes_over_a_spec_of_taos(spec, detector_run, tmp_path, monkeypatch):
     leave_out_reports(monkeypatch.setattr)
     folder = train("facenet", spec(MODEL_CARD), tmp_path / "run", *detector_run, "model.bbox_scale=30",
