@@ -171,7 +171,7 @@ def _parse(program: str, arguments: list[str]) -> tuple[str | None, bool, list[s
             multirun = True
         elif argument.startswith("-"):
             raise ConfigError(
-                f"there is no option {argument}; accepted: -e spec.yaml, -r folder, -k key, -m, --help, key=value"
+                f"there is no option {argument}; accepted: -e spec.yaml, -r folder, -m, -k key, --help, key=value"
             )
         else:
             overrides.append(argument)

@@ -50,7 +50,9 @@ def read_keras(path: Path, data: bytes) -> WeightFile:
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             return _Reader(path, len(data)).read(file)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, RecursionError, AttributeError) as error:
+    except ModelFileError:
+        raise
+    except Exception as error:  # whatever h5py makes of damage; it has no error of its own
         reason = " ".join(str(error).split())[:200]
         raise ModelFileError(f"{path} is a damaged HDF5 file ({reason}): copy or export it again") from None
 

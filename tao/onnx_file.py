@@ -37,11 +37,11 @@ def read_onnx(path: Path, data: bytes) -> WeightFile:
     Raises:
         ModelFileError: it is damaged, keeps its weights in other files, or its convolutions have no names of TAO's.
     """
-    from google.protobuf.message import DecodeError
-
     try:
         return _Reader(path, _parse(data)).read()
-    except (DecodeError, ValueError, TypeError, IndexError, KeyError, AttributeError, RuntimeError) as error:
+    except ModelFileError:
+        raise
+    except Exception as error:  # whatever protobuf and numpy make of damage
         reason = " ".join(str(error).split())[:200]
         raise ModelFileError(f"{path} is a damaged ONNX file ({reason}): copy or export it again") from None
 
