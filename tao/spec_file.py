@@ -77,9 +77,9 @@ def _first(conversion: Conversion) -> list[str]:
     return [
         f"  first: {conversion.program} import-weights weights={entry.given.value} results_dir={Path(entry.value).parent}"
         for entry in conversion.entries
-        if entry.given and entry.note == WEIGHTS_NOTE and entry.value != entry.given.value
-        and not Path(entry.value).exists()
-    ]  # fmt: skip
+        if entry.note == WEIGHTS_NOTE and entry.given and entry.value != entry.given.value
+        if not Path(entry.value).exists()
+    ]
 
 
 def for_schema(values: dict[str, Any], schema: type) -> tuple[dict[str, Any], list[str]]:

@@ -96,8 +96,8 @@ def test_retraining_differs_where_the_notebook_does():
 
 def test_the_model_cards_snippet_is_a_spec_by_itself():
     assert values(MODEL_CARD) == {
-        "model.pretrained": "/models/facenet/model/imported.safetensors", "model.num_layers": 18, "model.bbox_scale": 35.0,
-        "model.bbox_offset": 0.5, "model.all_projections": True, "train.precision": "fp32",
+        "model.pretrained": "/models/facenet/model/imported.safetensors", "model.num_layers": 18,
+        "model.bbox_scale": 35.0, "model.bbox_offset": 0.5, "model.all_projections": True, "train.precision": "fp32",
     }  # fmt: skip
 
 
