@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-NAMES = ("facetrain", "tao")
-HELP = "tao: this verb's defaults are what TAO does, as docs/from-tao.md lists it; whatever is given goes over them"
-
 _TRAINING = {
     "train.optimizer": "adam",
     "train.schedule": "exponential",

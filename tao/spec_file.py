@@ -74,8 +74,9 @@ def read_for_verb(text: str, file: str, schema: type, program: str, compat: str)
 
 def _first(conversion: Conversion) -> list[str]:
     """How to make the model file that a spec goes on from, where it is not there yet."""
+    verb = f"{conversion.program} import-weights"
     return [
-        f"  first: {conversion.program} import-weights weights={entry.given.value} results_dir={Path(entry.value).parent}"
+        f"  first: {verb} weights={entry.given.value} results_dir={Path(entry.value).parent}"
         for entry in conversion.entries
         if entry.note == WEIGHTS_NOTE and entry.given and entry.value != entry.given.value
         if not Path(entry.value).exists()

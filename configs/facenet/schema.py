@@ -7,10 +7,9 @@ from typing import Any
 
 from ...errors import ConfigError
 from ..benchmark_schema import BenchmarkConfig
-from ..compat import HELP, NAMES
 from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
 from ..import_schema import ImportSpecConfig, ImportWeightsConfig
-from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
+from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, compat_key, key, ordered, section
 
 
 @dataclass
@@ -225,7 +224,7 @@ class FacenetTrainSpec:
     results_dir: str = key("results/facenet", "run folder; holds everything the run writes")
     seed: int = key(42, "seed of weights, order and augmentation", low=0, high=2**63 - 1)
     overwrite: bool = key(False, "delete a finished run that stands in results_dir")
-    compat: str = key("facetrain", HELP, choices=NAMES)
+    compat: str = compat_key()
     imported_from: str = key("", "TAO's spec that this one was made from; -e sets it, the run folder keeps a copy")
     data: DataConfig = section(DataConfig)
     input: InputConfig = section(InputConfig)
@@ -246,7 +245,7 @@ class FacenetPruneSpec:
     model: str = key("zoo", "model file (.safetensors), or 'zoo'")
     results_dir: str = key("results/facenet_prune", "folder for pruned.safetensors, tables, plot and report.html")
     overwrite: bool = key(False, "write over results that stand there")
-    compat: str = key("facetrain", HELP, choices=NAMES)
+    compat: str = compat_key()
     prune: PruneConfig = section(PruneConfig)
     track: TrackConfig = section(TrackConfig)
     report: bool = key(True, "write channels.png and report.html")
@@ -259,7 +258,7 @@ class FacenetEvaluateSpec:
     model: str = key("zoo", "model file (.safetensors), or 'zoo'")
     results_dir: str = key("results/facenet_evaluate", "folder for CSV, JSON, plots and report.html")
     overwrite: bool = key(False, "write over results that stand there")
-    compat: str = key("facetrain", HELP, choices=NAMES)
+    compat: str = compat_key()
     split: str = key("test", "which pictures of data", choices=("train", "val", "test"))
     data: DataConfig = section(DataConfig)
     clustering: dict[str, Any] = key({}, "keys of the model's clustering section to change, such as "
@@ -280,7 +279,7 @@ class FacenetInferSpec:
     input: str = key("", "picture, folder of pictures, video file, or camera:N")
     results_dir: str = key("results/facenet_infer", "folder for labels/, predictions.json, coco.json and pictures")
     overwrite: bool = key(False, "write over results that stand there")
-    compat: str = key("facetrain", HELP, choices=NAMES)
+    compat: str = compat_key()
     clustering: dict[str, Any] = key({}, "keys of the model's clustering section to change, such as "
                                          "clustering.coverage_threshold=0.3")  # fmt: skip
     input_size: dict[str, Any] = key({}, "keys of the model's input section to change, such as input_size.width=1088")

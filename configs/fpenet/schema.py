@@ -7,10 +7,9 @@ from typing import Any
 
 from ...errors import ConfigError
 from ..benchmark_schema import BenchmarkConfig
-from ..compat import HELP, NAMES
 from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
 from ..import_schema import ImportSpecConfig, ImportWeightsConfig
-from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
+from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, compat_key, key, ordered, section
 
 
 @dataclass
@@ -174,7 +173,7 @@ class FpenetTrainSpec:
     results_dir: str = key("results/fpenet", "run folder; holds everything the run writes")
     seed: int = key(42, "seed of weights, order and augmentation", low=0, high=2**63 - 1)
     overwrite: bool = key(False, "delete a finished run that stands in results_dir")
-    compat: str = key("facetrain", HELP, choices=NAMES)
+    compat: str = compat_key()
     imported_from: str = key("", "TAO's spec that this one was made from; -e sets it, the run folder keeps a copy")
     data: DataConfig = section(DataConfig)
     crop: CropConfig = section(CropConfig)
@@ -192,7 +191,7 @@ class FpenetPruneSpec:
     model: str = key("zoo", "model file (.safetensors), or 'zoo'")
     results_dir: str = key("results/fpenet_prune", "folder for pruned.safetensors, tables, plot and report.html")
     overwrite: bool = key(False, "write over results that stand there")
-    compat: str = key("facetrain", HELP, choices=NAMES)
+    compat: str = compat_key()
     prune: PruneConfig = section(PruneConfig)
     track: TrackConfig = section(TrackConfig)
     report: bool = key(True, "write channels.png and report.html")
@@ -205,7 +204,7 @@ class FpenetEvaluateSpec:
     model: str = key("zoo", "model file (.safetensors), or 'zoo'")
     results_dir: str = key("results/fpenet_evaluate", "folder for CSV, JSON, plots and report.html")
     overwrite: bool = key(False, "write over results that stand there")
-    compat: str = key("facetrain", HELP, choices=NAMES)
+    compat: str = compat_key()
     split: str = key("test", "which faces of data", choices=("train", "val", "test"))
     data: DataConfig = section(DataConfig)
     batch_size: int = key(64, "faces a forward pass", low=1, high=65536)
