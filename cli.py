@@ -32,11 +32,11 @@ class Verb:
     run: Callable[[Any], Any]
 
 
-def _imported(trainer: str, verb: str) -> Callable[[Any], Any]:
-    """The function `verb` in the trainer's module of that name, imported when it is called."""
+def _imported(package: str, verb: str) -> Callable[[Any], Any]:
+    """The function `verb` in the package's module of that name, imported when it is called."""
 
     def run(spec: Any) -> Any:
-        return getattr(import_module(f".{trainer}.{verb}", __package__), verb)(spec)
+        return getattr(import_module(f".{package}.{verb}", __package__), verb)(spec)
 
     return run
 
@@ -55,6 +55,9 @@ FPENET = {
     "check": Verb("find what is wrong with a data set", "FpenetCheckSpec", _imported("fpenet_trainer", "check")),
     "convert": Verb("write a data set as a fast store, or in another format", "FpenetConvertSpec",
                     _imported("fpenet_trainer", "convert")),
+    "import-spec": Verb("make a spec of one of TAO's", "FpenetImportSpec", _imported("tao", "import_spec")),
+    "import-weights": Verb("make a model file of weights of TAO's", "FpenetImportWeightsSpec",
+                           _imported("fpenet_trainer", "import_weights")),
 }  # fmt: skip
 FACENET = {
     "train": Verb("train a face detector", "FacenetTrainSpec", _imported("facenet_trainer", "train")),
@@ -69,6 +72,9 @@ FACENET = {
     "check": Verb("find what is wrong with a data set", "FacenetCheckSpec", _imported("facenet_trainer", "check")),
     "convert": Verb("write a data set as a fast store, or in another format", "FacenetConvertSpec",
                     _imported("facenet_trainer", "convert")),
+    "import-spec": Verb("make a spec of one of TAO's", "FacenetImportSpec", _imported("tao", "import_spec")),
+    "import-weights": Verb("make a model file of weights of TAO's", "FacenetImportWeightsSpec",
+                           _imported("facenet_trainer", "import_weights")),
 }  # fmt: skip
 ALIASES = {"inference": "infer", "dataset_convert": "convert"}  # TAO's names
 
@@ -127,14 +133,16 @@ def _dispatch(program: str, verbs: dict[str, Verb], arguments: list[str]) -> int
 def _run(program: str, verb: Verb, arguments: list[str]) -> int:
     spec_file, multirun, overrides = _parse(program, arguments)
     from .configs import compose
+    from .tao.spec_file import read_for_verb
 
     logging.basicConfig(level=logging.WARNING, format=f"{program}: %(message)s")
     kind = _spec_type(program, verb)
     if not multirun:
-        verb.run(compose.load_spec(kind, overrides, spec_file))
+        verb.run(compose.load_spec(kind, overrides, spec_file, read_for_verb))
         return 0
     jobs = compose.grid(overrides)
-    specs = [compose.load_spec(kind, job, spec_file) for job in jobs]  # a wrong one stops the grid before it begins
+    # A wrong one stops the grid before it begins.
+    specs = [compose.load_spec(kind, job, spec_file, read_for_verb) for job in jobs]
     for i, (job, spec) in enumerate(zip(jobs, specs, strict=True)):
         spec.results_dir = str(Path(spec.results_dir) / str(i))
         print(f"{program}: run {i + 1} of {len(jobs)} in {spec.results_dir}: {' '.join(job)}", flush=True)
@@ -160,13 +168,18 @@ def _parse(program: str, arguments: list[str]) -> tuple[str | None, bool, list[s
             if folder is None:
                 raise ConfigError(f"{argument} needs a folder")
             overrides.append("results_dir='{}'".format(folder.replace("'", "\\'")))
+        elif argument in ("-k", "--key"):
+            secret = next(rest, None)
+            if secret is None:
+                raise ConfigError(f"{argument} needs the key of an encrypted file")
+            overrides.append("key='{}'".format(secret.replace("'", "\\'")))
         elif argument in ("-m", "--multirun"):
             multirun = True
         elif argument == "--fix":
             overrides.append("fix=true")
         elif argument.startswith("-"):
             raise ConfigError(
-                f"there is no option {argument}; accepted: -e spec.yaml, -r folder, -m, --fix, --help, key=value"
+                f"there is no option {argument}; accepted: -e spec.yaml, -r folder, -m, -k key, --fix, --help, key=value"
             )
         else:
             overrides.append(argument)
@@ -200,13 +213,14 @@ OTHER_VERBS = {
 
 def _usage(program: str, verbs: dict[str, Verb]) -> str:
     lines = [f"usage: {program} <verb> [-e spec.yaml] [-r results_dir] [-m] [key=value ...]", "", "verbs:"]
-    lines += [f"  {name:13} {verb.help}" for name, verb in verbs.items()]
-    lines += [f"  {name:13} {text}" for name, text in OTHER_VERBS.items()]
+    lines += [f"  {name:14} {verb.help}" for name, verb in verbs.items()]
+    lines += [f"  {name:14} {text}" for name, text in OTHER_VERBS.items()]
     lines += [
         "",
         "options:",
         "  -e FILE       spec: a YAML of the keys that differ from the defaults",
         "  -r FOLDER     the same as results_dir=FOLDER",
+        "  -k KEY        import-weights: the same as key=KEY, of an encrypted file",
         "  -m            a grid: key=a,b runs once for a and once for b, each in a folder of its own",
         "  --fix         check: also write cleaned label lists",
         "  --version, --help",

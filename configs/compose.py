@@ -6,7 +6,7 @@ import difflib
 import inspect
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -21,12 +21,16 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from ..errors import ConfigError
+from .compat import tao_defaults
 
 Spec = TypeVar("Spec")
 Section = TypeVar("Section")
+Convert = Callable[[str, str, type, str, str], dict[str, Any] | None]  # text, file, schema, command, compat
 
 
-def load_spec(schema: type[Spec], overrides: Sequence[str], spec_file: str | None = None) -> Spec:
+def load_spec(
+    schema: type[Spec], overrides: Sequence[str], spec_file: str | None = None, convert: Convert | None = None
+) -> Spec:
     """The spec that a command line describes, checked against `schema`.
 
     Args:
@@ -34,22 +38,37 @@ def load_spec(schema: type[Spec], overrides: Sequence[str], spec_file: str | Non
         overrides: Hydra's `key=value` and `group=name`, such as `data=pts_300w train.epochs=60`.
         spec_file: a YAML file merged over the defaults and under the overrides. Its `defaults` list, if it has one,
             chooses groups: `defaults: [{data: pts_300w}]`.
+        convert: makes a spec's content of a file that is another program's.
+
+    `compat=tao`, there or here, changes the defaults under all of these.
 
     Raises:
         ConfigError: an unknown key (with the nearest known one), a wrong type, or a value out of its range.
     """
-    from_file, file_groups = _read_spec_file(spec_file)
     parsed = parse_overrides(overrides)
+    compat = next((str(o.value()) for o in reversed(parsed) if o.key_or_group == "compat"), "")
+    from_file, file_groups = _read_spec_file(spec_file, schema, compat, convert)
     for override in parsed:
         if override.is_sweep_override():
             raise ConfigError(f"{override.input_line!r} lists several values: -m runs each, quotes make them one")
     home = group_home(schema)
     groups = {**file_groups, **{o.key_or_group: str(o.value()) for o in parsed if _is_group(home, o.key_or_group)}}
-    config = _compose(schema, groups)
+    config = _compose(schema, groups, compat or str(from_file.get("compat", "")))
     _merge(config, from_file, schema, f"{spec_file}: ")
     for override in parsed:
         if not _is_group(home, override.key_or_group):
             _merge(config, _nested(override.key_or_group, override.value()), schema, "")
+    return _checked(config, schema)
+
+
+def load_content(schema: type[Spec], content: dict[str, Any]) -> Spec:
+    """The spec that nested keys and values describe, as the content of a spec file would; see `load_spec`."""
+    config = _compose(schema, {}, str(content.get("compat", "")))
+    _merge(config, content, schema, "")
+    return _checked(config, schema)
+
+
+def _checked(config: Any, schema: type[Spec]) -> Spec:
     try:
         spec = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
@@ -153,15 +172,18 @@ def to_plain(spec: Any) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _compose(schema: type, groups: dict[str, str]) -> Any:
-    """The schema's defaults with the chosen YAML groups."""
+def _compose(schema: type, groups: dict[str, str], compat: str) -> Any:
+    """The schema's defaults, with TAO's where `compat` asks for them, and the chosen YAML groups."""
     home = group_home(schema)
     for group, name in groups.items():
         choices = sorted(p.stem for p in (home / group).glob("*.yaml"))
         if name not in choices:
             raise ConfigError(f"{group}={name}: there is no such {group}{_nearest(name, choices)}")
+    config = OmegaConf.structured(schema)
+    for key, value in (tao_defaults(schema) if compat == "tao" else {}).items():
+        _merge(config, _nested(key, value), schema, "compat=tao: ")
     if not groups:
-        return OmegaConf.structured(schema)
+        return config
     # An experiment is a recipe: what is chosen beside it goes over it, in whatever order it was typed.
     names = sorted(groups, key=lambda group: group != "experiment")
     GlobalHydra.instance().clear()
@@ -178,7 +200,6 @@ def _compose(schema: type, groups: dict[str, str]) -> Any:
         for key, value in content.items()
         if not isinstance(value, dict) or key not in hints or is_dataclass(hints[key])
     }
-    config = OmegaConf.structured(schema)
     _merge(config, fitting, schema, " ".join(f"{group}={name}" for group, name in groups.items()) + ": ")
     return config
 
@@ -187,14 +208,21 @@ def _is_group(home: Path, name: str) -> bool:
     return "." not in name and (home / name).is_dir() and not name.startswith("_")
 
 
-def _read_spec_file(path: str | None) -> tuple[dict[str, Any], dict[str, str]]:
+def _read_spec_file(
+    path: str | None, schema: type, compat: str, convert: Convert | None
+) -> tuple[dict[str, Any], dict[str, str]]:
     """The content of a user's spec and the groups that it chooses."""
     if path is None:
         return {}, {}
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
+        text = Path(path).read_text(encoding="utf-8")
+        if convert and (converted := convert(text, path, schema, group_home(schema).name, compat)) is not None:
+            return converted, {}
+        content = yaml.load(text, _Loader) or {}
     except OSError as error:
         raise ConfigError(f"cannot read the spec {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not text; a spec is YAML") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):

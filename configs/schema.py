@@ -36,6 +36,12 @@ def ordered(section: Any, prefix: str, *pairs: tuple[str, str]) -> None:
             )
 
 
+def compat_key() -> Any:
+    """The key `compat`: whose behaviour a verb's defaults are; see `configs.compat`."""
+    return key("facetrain", "tao: the defaults of other keys are what TAO does, as docs/from-tao.md lists it; what is "
+                            "given goes over them", choices=("facetrain", "tao"))  # fmt: skip
+
+
 def section(cls: type) -> Any:
     """A nested group of keys, with its own defaults."""
     return field(default_factory=cls)

@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 from torch.utils.data import DataLoader
 
-from ..configs.compose import to_plain
+from ..configs.compose import group_home, to_plain
 from ..configs.schema import TrackConfig, TrainConfig
 from ..datasets.sample import Rejection
 from ..errors import FacetrainError, TrainingError
+from ..tao.import_spec import keep_import
 from .allocator import keep_memory
 from .distributed import Processes, process_group
 from .loop import Task, Trainer
@@ -31,6 +32,8 @@ class TrainSpec(Protocol):
 
     results_dir: str
     overwrite: bool
+    compat: str
+    imported_from: str
     track: TrackConfig
 
     @property
@@ -99,6 +102,9 @@ def _run(spec: TrainSpec, job: Job, folder: RunFolder, processes: Processes) -> 
     goes_on = False
     if processes.first:
         goes_on = folder.begin(plain, resume=spec.train.resume == "auto", overwrite=spec.overwrite)
+        if spec.imported_from:
+            program = group_home(type(spec)).name
+            keep_import(spec.imported_from, program, spec.compat, folder.path)
         folder.log_status("STARTED", "training goes on" if goes_on else "training begins")
     trainer = build_trainer(spec, job, folder, processes)
     # From the first process to all: the others may run on machines that don't see the folder.

@@ -17,8 +17,8 @@ from ..errors import ConfigError, TrainingError
 from .model_file import write_atomic
 
 # Keys that change how a run is carried out but not what comes of it: a resumed run may change them.
-FREE_KEYS = ("results_dir", "overwrite", "track", "data.workers", "data.cache", "train.log_every", "train.resume",
-             "train.checkpoint_every", "train.device")  # fmt: skip
+FREE_KEYS = ("results_dir", "overwrite", "imported_from", "track", "data.workers", "data.cache", "train.log_every",
+             "train.resume", "train.checkpoint_every", "train.device")  # fmt: skip
 
 
 class RunFolder:

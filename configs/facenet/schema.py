@@ -10,7 +10,8 @@ from ..benchmark_schema import BenchmarkConfig
 from ..check_schema import BoxCheckConfig
 from ..convert_schema import PictureConvertConfig
 from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
-from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
+from ..import_schema import ImportSpecConfig, ImportWeightsConfig
+from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, compat_key, key, ordered, section
 
 
 @dataclass
@@ -228,6 +229,8 @@ class FacenetTrainSpec:
     results_dir: str = key("results/facenet", "run folder; holds everything the run writes")
     seed: int = key(42, "seed of weights, order and augmentation", low=0, high=2**63 - 1)
     overwrite: bool = key(False, "delete a finished run that stands in results_dir")
+    compat: str = compat_key()
+    imported_from: str = key("", "TAO's spec that this one was made from; -e sets it, the run folder keeps a copy")
     data: DataConfig = section(DataConfig)
     input: InputConfig = section(InputConfig)
     augment: AugmentConfig = section(AugmentConfig)
@@ -247,6 +250,7 @@ class FacenetPruneSpec:
     model: str = key("zoo", "model file (.safetensors), or 'zoo'")
     results_dir: str = key("results/facenet_prune", "folder for pruned.safetensors, tables, plot and report.html")
     overwrite: bool = key(False, "write over results that stand there")
+    compat: str = compat_key()
     prune: PruneConfig = section(PruneConfig)
     track: TrackConfig = section(TrackConfig)
     report: bool = key(True, "write channels.png and report.html")
@@ -259,6 +263,7 @@ class FacenetEvaluateSpec:
     model: str = key("zoo", "model file (.safetensors), or 'zoo'")
     results_dir: str = key("results/facenet_evaluate", "folder for CSV, JSON, plots and report.html")
     overwrite: bool = key(False, "write over results that stand there")
+    compat: str = compat_key()
     split: str = key("test", "which pictures of data", choices=("train", "val", "test"))
     data: DataConfig = section(DataConfig)
     clustering: dict[str, Any] = key({}, "keys of the model's clustering section to change, such as "
@@ -279,6 +284,7 @@ class FacenetInferSpec:
     input: str = key("", "picture, folder of pictures, video file, or camera:N")
     results_dir: str = key("results/facenet_infer", "folder for labels/, predictions.json, coco.json and pictures")
     overwrite: bool = key(False, "write over results that stand there")
+    compat: str = compat_key()
     clustering: dict[str, Any] = key({}, "keys of the model's clustering section to change, such as "
                                          "clustering.coverage_threshold=0.3")  # fmt: skip
     input_size: dict[str, Any] = key({}, "keys of the model's input section to change, such as input_size.width=1088")
@@ -365,3 +371,20 @@ class FacenetConvertSpec:
     overwrite: bool = key(False, "delete what an earlier conversion wrote there")
     convert: PictureConvertConfig = section(PictureConvertConfig)
     data: DataConfig = section(DataConfig)
+
+
+@dataclass
+class FacenetImportSpec(ImportSpecConfig):
+    """`facenet import-spec`."""
+
+
+@dataclass
+class FacenetImportWeightsSpec(ImportWeightsConfig):
+    """`facenet import-weights`."""
+
+    results_dir: str = key("results/facenet_import", "folder for imported.safetensors and weights.csv")
+    classes: list[str] = key(["face"], "target classes in the order of the outputs, TAO's target_classes")
+    bbox_scale: float = key(35.0, "pixels that a box output of 1 stands for", low=1e-3, high=1e4)
+    bbox_offset: float = key(0.5, "position in a cell that boxes are measured from, pixels", low=-1e3, high=1e3)
+    use_pooling: bool = key(False, "the network has a max-pool, where the file does not say")
+    input: InputConfig = section(InputConfig)

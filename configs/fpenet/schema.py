@@ -10,7 +10,8 @@ from ..benchmark_schema import BenchmarkConfig
 from ..check_schema import FaceCheckConfig
 from ..convert_schema import FaceConvertConfig
 from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
-from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, key, ordered, section
+from ..import_schema import ImportSpecConfig, ImportWeightsConfig
+from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, compat_key, key, ordered, section
 
 
 @dataclass
@@ -180,6 +181,8 @@ class FpenetTrainSpec:
     results_dir: str = key("results/fpenet", "run folder; holds everything the run writes")
     seed: int = key(42, "seed of weights, order and augmentation", low=0, high=2**63 - 1)
     overwrite: bool = key(False, "delete a finished run that stands in results_dir")
+    compat: str = compat_key()
+    imported_from: str = key("", "TAO's spec that this one was made from; -e sets it, the run folder keeps a copy")
     data: DataConfig = section(DataConfig)
     crop: CropConfig = section(CropConfig)
     augment: AugmentConfig = section(AugmentConfig)
@@ -196,6 +199,7 @@ class FpenetPruneSpec:
     model: str = key("zoo", "model file (.safetensors), or 'zoo'")
     results_dir: str = key("results/fpenet_prune", "folder for pruned.safetensors, tables, plot and report.html")
     overwrite: bool = key(False, "write over results that stand there")
+    compat: str = compat_key()
     prune: PruneConfig = section(PruneConfig)
     track: TrackConfig = section(TrackConfig)
     report: bool = key(True, "write channels.png and report.html")
@@ -208,6 +212,7 @@ class FpenetEvaluateSpec:
     model: str = key("zoo", "model file (.safetensors), or 'zoo'")
     results_dir: str = key("results/fpenet_evaluate", "folder for CSV, JSON, plots and report.html")
     overwrite: bool = key(False, "write over results that stand there")
+    compat: str = compat_key()
     split: str = key("test", "which faces of data", choices=("train", "val", "test"))
     data: DataConfig = section(DataConfig)
     batch_size: int = key(64, "faces a forward pass", low=1, high=65536)
@@ -311,3 +316,32 @@ class FpenetConvertSpec:
     data: DataConfig = section(DataConfig)
     crop: CropConfig = section(CropConfig)
     model: CropLayoutConfig = section(CropLayoutConfig)
+
+
+@dataclass
+class FpenetImportSpec(ImportSpecConfig):
+    """`fpenet import-spec`."""
+
+
+@dataclass
+class TaoCropConfig(CropConfig):
+    """The square that the weights were trained on."""
+
+    enlarge: float = key(1.0, "side of the square as a multiple of the longer side of the points' box or the box; "
+                              "TAO's bbox_enlarge_ratio, 1 in all of its specs", low=0.5, high=4.0)  # fmt: skip
+
+
+@dataclass
+class FpenetImportWeightsSpec(ImportWeightsConfig):
+    """`fpenet import-weights`."""
+
+    results_dir: str = key("results/fpenet_import", "folder for imported.safetensors and weights.csv")
+    beta: float = key(0.0, "sharpness of the soft-argmax, where the file does not say; TAO's notebook has 0.1; 0: the "
+                           "file's", low=0.0, high=100.0)  # fmt: skip
+    input_size: int = key(80, "side of the crop in pixels, where the file does not say", low=16, high=512)
+    scheme: str = key("", "keypoint scheme: a YAML file; empty: the built-in one of 68, 80 or 104 points")
+    crop: TaoCropConfig = section(TaoCropConfig)
+
+    def __post_init__(self) -> None:
+        if self.input_size % 16:
+            raise ConfigError(f"input_size={self.input_size}: four poolings need a multiple of 16")

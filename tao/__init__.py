@@ -1,0 +1,1 @@
+"""What comes from NVIDIA's TAO: its experiment specs, and the files of its networks."""
