@@ -7,7 +7,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from facetrain.datasets.synthetic import draw_faces
+from facetrain.datasets.drawn.synthetic import draw_faces
 from facetrain.tests.facenet_runs import HEIGHT, WIDTH
 from facetrain.tests.runs import TEN, facenet, fpenet, leave_out_reports
 from facetrain.tests.tao.specs import FACENET, FPENET_TEN
