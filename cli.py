@@ -179,7 +179,7 @@ def _parse(program: str, arguments: list[str]) -> tuple[str | None, bool, list[s
             overrides.append("fix=true")
         elif argument.startswith("-"):
             raise ConfigError(
-                f"there is no option {argument}; accepted: -e spec.yaml, -r folder, -m, -k key, --fix, --help, key=value"
+                f"there is no option {argument}; accepted: -e spec, -r folder, -m, -k key, --fix, --help, key=value"
             )
         else:
             overrides.append(argument)
