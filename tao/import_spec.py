@@ -39,7 +39,12 @@ def import_spec(spec: ImportSpecConfig) -> Conversion:
 
 
 def keep_import(file: str, program: str, compat: str, folder: Path) -> None:
-    """Leaves TAO's spec, what it was converted to, and the account in a run's folder."""
+    """Leaves TAO's spec, what it was converted to, and the account in a run's folder.
+
+    Not where the spec is gone: a run may be repeated from its config.yaml, which names it.
+    """
+    if not Path(file).exists():
+        return
     from ..training.model_file import write_atomic
 
     conversion = convert_spec(_text(file), file, program, compat)

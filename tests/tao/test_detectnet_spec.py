@@ -172,6 +172,18 @@ def test_other_classes_keep_their_thresholds():
     assert load_content(FacenetTrainSpec, convert_detectnet(text, "s", "facetrain").nested()).clustering.per_class
 
 
+def test_inference_of_several_classes_goes_by_the_default_entry():
+    block = """classwise_bbox_handler_config { key: "%s" value { confidence_model: "aggregate_cov" bbox_color { R: %d }
+        clustering_config { clustering_algorithm: DBSCAN dbscan_eps: %s } } }"""
+    blocks = "".join(block % case for case in (("car", 1, 0.2), ("human", 2, 0.3), ("default", 3, 0.4)))
+    conversion = convert_detectnet(f"bbox_handler_config {{ {blocks} }}", "spec.txt", "facetrain")
+    assert conversion.values["clustering.dbscan_eps"] == 0.4
+    assert conversion.values["clustering.per_class"] == {"car": {"dbscan_eps": 0.2}, "human": {"dbscan_eps": 0.3}}
+    assert conversion.values["colours"] == {"car": [1, 0, 0], "human": [2, 0, 0]}
+    spec = load_content(FacenetInferSpec, conversion.nested())
+    assert spec.clustering["per_class"]["human"] == {"dbscan_eps": 0.3}
+
+
 def test_a_second_value_for_one_key_is_not_lost_in_silence():
     block = 'minimum_detection_ground_truth_overlap { key: "%s" value: %s }'
     text = f"evaluation_config {{ {block % ('car', 0.7)} {block % ('human', 0.5)} {block % ('dog', 0.7)} }}"
