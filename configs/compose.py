@@ -54,9 +54,12 @@ def load_spec(
     home = group_home(schema)
     groups = {**file_groups, **{o.key_or_group: str(o.value()) for o in parsed if _is_group(home, o.key_or_group)}}
     config = _compose(schema, groups, compat or str(from_file.get("compat", "")))
+    _forget_mappings(config, from_file, schema())
     _merge(config, from_file, schema, f"{spec_file}: ")
     for override in parsed:
         if not _is_group(home, override.key_or_group):
+            if isinstance(override.value(), dict):
+                _forget_mappings(config, _nested(override.key_or_group, override.value()), schema())
             _merge(config, _nested(override.key_or_group, override.value()), schema, "")
     return _checked(config, schema)
 
@@ -64,6 +67,7 @@ def load_spec(
 def load_content(schema: type[Spec], content: dict[str, Any]) -> Spec:
     """The spec that nested keys and values describe, as the content of a spec file would; see `load_spec`."""
     config = _compose(schema, {}, str(content.get("compat", "")))
+    _forget_mappings(config, content, schema())
     _merge(config, content, schema, "")
     return _checked(config, schema)
 
@@ -265,6 +269,19 @@ def _merge(config: Any, content: dict[str, Any], schema: type, where: str) -> No
         config.merge_with(content)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(where + _explain(error, schema, next(iter(content), ""))) from None
+
+
+def _forget_mappings(config: Any, content: dict[str, Any], defaults: Any) -> None:
+    """Empties mappings that still are as the schema has them where the content gives one: merging would add to them,
+    and a target class that nobody asked for would stay."""
+    for item in fields(defaults):
+        given, default = content.get(item.name), getattr(defaults, item.name)
+        if not isinstance(given, dict):
+            continue
+        if is_dataclass(default):
+            _forget_mappings(config[item.name], given, default)
+        elif isinstance(default, dict) and default and config[item.name] == default:
+            config[item.name] = {}
 
 
 def _explain(error: BaseException, schema: type, top: str) -> str:

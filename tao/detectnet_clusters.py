@@ -34,5 +34,5 @@ def convert_other_classes(given: Sequence[Given], conversion: Conversion, prefix
             raise ConfigError(f"{conversion.file}:{item.line}: {item.key}={item.value} is not accepted [{accepted}]")
         if conversion.compat == "tao" and conversion.verb == "train" and name.endswith("_confidence_threshold"):
             name = ("nms" if name.startswith("dbscan") else "dbscan") + "_confidence_threshold"  # as TAO swaps them
-        conversion.put(RENAMED, item, "clustering.per_class", (bracket(item.key), name), item.value)
+        conversion.put(RENAMED, item, "clustering.per_class", (bracket(item.key), name), float(item.value))
     return left

@@ -155,6 +155,8 @@ def test_classes_keep_the_order_of_the_outputs():
         ("Person", "human"), ("van", "car"), ("car", "car")
     ]  # fmt: skip
     assert conversion.values["loss.class_weights"] == {"human": 4.0}
+    spec = load_content(FacenetTrainSpec, conversion.nested())
+    assert spec.data.class_mapping == {"Person": "human", "van": "car", "car": "car"}
     person = next(entry for entry in conversion.entries if entry.given and "Person" in entry.given.key)
     assert person.kind == FIXED and "lower case" in person.note
     assert "spec.txt:2: dataset_config.target_class_mapping[Person]=dog" in error(
@@ -169,6 +171,7 @@ def test_other_classes_keep_their_thresholds():
     found = values(text)
     assert found["clustering.dbscan_eps"] == 0.2
     assert found["clustering.per_class"] == {"a.b": {"dbscan_eps": 0.3, "coverage_threshold": 0.01}}
+    text = text.replace("coverage_threshold: 0.01", "minimum_bounding_box_height: 20")
     assert load_content(FacenetTrainSpec, convert_detectnet(text, "s", "facetrain").nested()).clustering.per_class
 
 
