@@ -6,10 +6,11 @@ import pytest
 import yaml
 
 from facetrain.configs import schema as shared
-from facetrain.configs.compose import _Loader, commented, grid, group_home, load_spec, to_plain, words
+from facetrain.configs.compose import commented, grid, group_home, load_spec, to_plain, words
 from facetrain.configs.facenet.schema import FacenetTrainSpec
 from facetrain.configs.fpenet import schema as fpenet
 from facetrain.configs.fpenet.schema import FpenetEvaluateSpec, FpenetInferSpec, FpenetTrainSpec
+from facetrain.configs.spec_yaml import SpecLoader
 from facetrain.errors import ConfigError
 
 SPECS = [FpenetTrainSpec, FpenetEvaluateSpec, FpenetInferSpec]
@@ -168,7 +169,7 @@ def test_empty_spec_file(spec):
 @pytest.mark.parametrize("kind", SPECS)
 def test_the_printed_default_spec_loads_back(spec, kind):
     text = "\n".join(commented(kind))
-    assert yaml.load(text, _Loader) == to_plain(kind())
+    assert yaml.load(text, SpecLoader) == to_plain(kind())
     assert load_spec(kind, [], spec(text)) == kind()
 
 
