@@ -32,6 +32,7 @@ TAO: dict[str, dict[str, Any]] = {
     "FpenetPruneSpec": {"prune.fold_constants": False},
     "FacenetTrainSpec": {
         **_TRAINING,
+        "data.split.by": "head",
         "input.resize": "pad_crop",
         "loss.coverage": "bce",
         "loss.bbox": "l1",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import math
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -22,10 +20,10 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from ..errors import ConfigError
 from .compat import tao_defaults
+from .spec_yaml import Convert, group_home, read_spec_file
 
 Spec = TypeVar("Spec")
 Section = TypeVar("Section")
-Convert = Callable[[str, str, type, str, str], dict[str, Any] | None]  # text, file, schema, command, compat
 
 
 def load_spec(
@@ -47,16 +45,19 @@ def load_spec(
     """
     parsed = parse_overrides(overrides)
     compat = next((str(o.value()) for o in reversed(parsed) if o.key_or_group == "compat"), "")
-    from_file, file_groups = _read_spec_file(spec_file, schema, compat, convert)
+    from_file, file_groups = read_spec_file(spec_file, schema, compat, convert)
     for override in parsed:
         if override.is_sweep_override():
             raise ConfigError(f"{override.input_line!r} lists several values: -m runs each, quotes make them one")
     home = group_home(schema)
     groups = {**file_groups, **{o.key_or_group: str(o.value()) for o in parsed if _is_group(home, o.key_or_group)}}
     config = _compose(schema, groups, compat or str(from_file.get("compat", "")))
+    _forget_mappings(config, from_file, schema())
     _merge(config, from_file, schema, f"{spec_file}: ")
     for override in parsed:
         if not _is_group(home, override.key_or_group):
+            if isinstance(override.value(), dict):
+                _forget_mappings(config, _nested(override.key_or_group, override.value()), schema())
             _merge(config, _nested(override.key_or_group, override.value()), schema, "")
     return _checked(config, schema)
 
@@ -64,6 +65,7 @@ def load_spec(
 def load_content(schema: type[Spec], content: dict[str, Any]) -> Spec:
     """The spec that nested keys and values describe, as the content of a spec file would; see `load_spec`."""
     config = _compose(schema, {}, str(content.get("compat", "")))
+    _forget_mappings(config, content, schema())
     _merge(config, content, schema, "")
     return _checked(config, schema)
 
@@ -143,11 +145,6 @@ def commented(schema: type, indent: str = "") -> Iterator[str]:
             yield from (f"{indent}  # {line}" for line in commented(get_args(kind)[-1]))
 
 
-def group_home(schema: type) -> Path:
-    """The folder of a schema's YAML groups: that of the file which defines it."""
-    return Path(inspect.getfile(schema)).parent
-
-
 def offered_groups(schema: type) -> dict[str, list[str]]:
     """The YAML groups that fit a verb, and the names in each: those of its own sections, and of training all."""
     hints = get_type_hints(schema)
@@ -208,50 +205,6 @@ def _is_group(home: Path, name: str) -> bool:
     return "." not in name and (home / name).is_dir() and not name.startswith("_")
 
 
-def _read_spec_file(
-    path: str | None, schema: type, compat: str, convert: Convert | None
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """The content of a user's spec and the groups that it chooses."""
-    if path is None:
-        return {}, {}
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        if convert and (converted := convert(text, path, schema, group_home(schema).name, compat)) is not None:
-            return converted, {}
-        content = yaml.load(text, _Loader) or {}
-    except OSError as error:
-        raise ConfigError(f"cannot read the spec {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not text; a spec is YAML") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: a spec is a mapping of keys; `fpenet default-spec` prints one")
-    defaults = content.pop("defaults", [])
-    if not all(isinstance(item, dict) and len(item) == 1 for item in defaults):
-        raise ConfigError(f"{path}: defaults is a list of `group: name`, such as `- data: pts_300w`")
-    return content, {group: str(name) for item in defaults for group, name in item.items()}
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-3 as a word and `off` as false; people who write specs mean a number and a word."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 (the base class has it so)
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?([eE][-+]?\d+)$|^[-+]?\.inf$|^\.nan$"),
-    list("-+0123456789."),
-)
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
-
-
 def _nested(dotted: str, value: Any) -> dict[str, Any]:
     for part in reversed(dotted.split(".")):
         value = {part: value}
@@ -265,6 +218,19 @@ def _merge(config: Any, content: dict[str, Any], schema: type, where: str) -> No
         config.merge_with(content)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(where + _explain(error, schema, next(iter(content), ""))) from None
+
+
+def _forget_mappings(config: Any, content: dict[str, Any], defaults: Any) -> None:
+    """Empties mappings that still are as the schema has them where the content gives one: merging would add to them,
+    and a target class that nobody asked for would stay."""
+    for item in fields(defaults):
+        given, default = content.get(item.name), getattr(defaults, item.name)
+        if not isinstance(given, dict):
+            continue
+        if is_dataclass(default):
+            _forget_mappings(config[item.name], given, default)
+        elif isinstance(default, dict) and default and config[item.name] == default:
+            config[item.name] = {}
 
 
 def _explain(error: BaseException, schema: type, top: str) -> str:

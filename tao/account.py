@@ -17,6 +17,8 @@ IMPLIED = "implied"  # what TAO does where its spec says nothing, or cannot say 
 NONE = "no counterpart"
 WEIGHTS_NOTE = "what import-weights makes of it, with the file's path without its ending as results_dir"
 KINDS = (SAME, RENAMED, INVERTED, FIXED, IMPLIED, NONE)
+# The sections of our specs as a reader goes through them; single keys stand before.
+ORDER = ("data", "input", "crop", "augment", "model", "rasterizer", "loss", "clustering", "metrics", "train", "track")
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,10 @@ class Conversion:
             "there, its line and what changed.",
             *([f"compat: {self.compat}  # quirks of TAO that change numbers are kept"] if self.compat == "tao" else []),
         ]
-        lines = [*head, *_lines(nested(self.values), self.entries, "", "")]
+        sections = sorted(
+            nested(self.values).items(), key=lambda item: ORDER.index(item[0]) if item[0] in ORDER else -1
+        )
+        lines = [*head, *_lines(dict(sections), self.entries, "", "")]
         lost = [entry for entry in self.entries if entry.kind == NONE]
         if lost:
             lines += ["", "# Keys without a counterpart:"]

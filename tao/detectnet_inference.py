@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .account import NONE, RENAMED, WEIGHTS_NOTE, Conversion
+from .detectnet_clusters import FALLBACK, convert_other_classes
 from .detectnet_rules import clustering_rules, model_file
 from .rules import Rule, apply, bracket, inverted, multiple_of_16, nothing, text, to, whole, word
 from .tracking_rules import wandb_rules
@@ -18,14 +19,13 @@ def convert_inference(given: Sequence[Given], conversion: Conversion) -> list[Gi
     """Adds the whole spec, and returns what nothing is known of."""
     left = []
     colours = _colours(given)
-    ordered = sorted(given, key=lambda item: bracket(item.key) == "default")  # a class's own values go before these
-    for item in apply(_rules(), ordered, conversion):
+    for item in apply(_rules(), convert_other_classes(given, conversion, CLASS), conversion):
         name = bracket(item.key)
         if not item.key.startswith(CLASS):
             left.append(item)
         elif item.key.endswith("].output_map"):
             conversion.put(RENAMED, item, "names", (name,), item.value)
-        elif name == "default" and ".bbox_color" in item.key:
+        elif name == FALLBACK and ".bbox_color" in item.key:
             conversion.add(NONE, item, note="classes without a colour of their own are blue")
         elif ".bbox_color." in item.key:
             conversion.put(RENAMED, item, "colours", (name,), colours[name])

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 
 from ..errors import ConfigError
 from .account import FIXED, NONE, RENAMED, SAME, Conversion
+from .detectnet_clusters import convert_other_classes
 from .detectnet_data import COST, convert_classes, convert_export, convert_sources
 from .detectnet_inference import convert_inference
 from .detectnet_messages import CONVERSION, INFERENCE
 from .detectnet_rules import training_rules
-from .rules import apply, bracket, general, number, whole
+from .rules import apply, general, number, whole
 from .text_format import read_text_spec
 from .values import Given
 
 EARLY = "training_config.learning_rate.early_stopping_annealing_schedule."
-CLUSTERS = ("coverage_threshold", "dbscan_eps", "dbscan_confidence_threshold", "nms_iou_threshold",
-            "nms_confidence_threshold", "minimum_bounding_box_height")  # fmt: skip
 UNSET_IS_0 = ("hflip_probability", "vflip_probability", "translate_max_x", "translate_max_y", "rotate_rad_max",
               "color_shift_stddev", "hue_rotation_max", "saturation_shift_max", "contrast_scale_max")  # fmt: skip
 
@@ -46,7 +45,7 @@ def _convert_training(given: Sequence[Given], conversion: Conversion) -> list[Gi
     values = {item.key: item.value for item in given}
     zooms_in = values.get("dataset_config.dataloader_mode") == "DEFAULT"
     left = list(given)
-    for convert in (convert_sources, convert_classes, _objectives, _other_classes, _lists, _early_stopping):
+    for convert in (convert_sources, convert_classes, _objectives, _clusters, _lists, _early_stopping):
         left = convert(left, conversion)
     left = apply(training_rules(tao=tao, zooms_in=zooms_in), left, conversion)
     if any(item.key.startswith("dataset_export_config[") for item in left):
@@ -90,26 +89,8 @@ def _objectives(given: Sequence[Given], conversion: Conversion) -> list[Given]:
     return left
 
 
-def _other_classes(given: Sequence[Given], conversion: Conversion) -> list[Given]:
-    """Thresholds of all classes but the first go into clustering.per_class."""
-    prefix = "postprocessing_config.target_class_config["
-    classes = list(dict.fromkeys(bracket(item.key) for item in given if item.key.startswith(prefix)))
-    left = []
-    for item in given:
-        name = item.key.rpartition(".")[2]
-        swapped = conversion.compat == "tao" and name.endswith("_confidence_threshold")
-        if item.key.startswith(prefix) and bracket(item.key) in classes[1:] and name in CLUSTERS:
-            if swapped:
-                name = name.replace("nms", "?").replace("dbscan", "nms").replace("?", "dbscan")
-            limit = number(0) if "confidence" in name or "height" in name else number(0, 1)
-            if accepted := limit(item.value):
-                raise ConfigError(
-                    f"{conversion.file}:{item.line}: {item.key}={item.value} is not accepted [{accepted}]"
-                )
-            conversion.put(RENAMED, item, "clustering.per_class", (bracket(item.key), name), item.value)
-        else:
-            left.append(item)
-    return left
+def _clusters(given: Sequence[Given], conversion: Conversion) -> list[Given]:
+    return convert_other_classes(given, conversion, "postprocessing_config.target_class_config[")
 
 
 def _lists(given: Sequence[Given], conversion: Conversion) -> list[Given]:

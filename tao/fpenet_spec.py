@@ -142,8 +142,13 @@ def _record_sets(given: Sequence[Given], conversion: Conversion) -> list[Given]:
             else:
                 conversion.add(NONE, item, note=f"{trained}; `fpenet evaluate split=train` measures them")
             continue
-        sources = [_source(name, place, str(_value(found, "root_path", "")), exempt) for name in kept]
+        counted = dict.fromkeys(kept) if not tao else kept
+        sources = [_source(name, place, str(_value(found, "root_path", "")), exempt) for name in counted]
         note = f"without {', '.join(repeated)}, which is trained on" if repeated and not tao else ""
+        if len(sources) < len(kept) and part == "train":
+            for source in sources:
+                source |= {"weight": times} if (times := float(kept.count(source["name"]))) > 1 else {}
+            note = "a set that is named several times weighs as much more"
         conversion.add(FIXED if note else RENAMED, item, f"data.{part}", sources, note)
         if part == "train":
             _account_of_places(found, sources, conversion)

@@ -10,9 +10,7 @@ from ..configs import compose
 from ..configs.import_schema import ImportSpecConfig
 from ..errors import ConfigError
 from .account import Conversion
-from .spec_file import convert_spec
-
-RUN_YAML, RUN_ACCOUNT = "imported_spec.yaml", "imported_spec.json"
+from .spec_file import convert_spec, read_text
 
 
 def import_spec(spec: ImportSpecConfig) -> Conversion:
@@ -26,7 +24,7 @@ def import_spec(spec: ImportSpecConfig) -> Conversion:
     output = Path(spec.output)
     if spec.output and output.exists() and not spec.overwrite:
         raise ConfigError(f"output={spec.output} is there already: choose another name, or overwrite=true")
-    conversion = convert_spec(_text(spec.spec), spec.spec, program, spec.compat)
+    conversion = convert_spec(read_text(spec.spec), spec.spec, program, spec.compat)
     _check(conversion)
     if not spec.output:
         print(conversion.yaml(), end="")
@@ -36,16 +34,6 @@ def import_spec(spec: ImportSpecConfig) -> Conversion:
     write_atomic(output, conversion.yaml().encode())
     print("\n".join([*conversion.summary(), f"spec: {output}"]))
     return conversion
-
-
-def keep_import(file: str, program: str, compat: str, folder: Path) -> None:
-    """Leaves TAO's spec, what it was converted to, and the account in a run's folder."""
-    from ..training.model_file import write_atomic
-
-    conversion = convert_spec(_text(file), file, program, compat)
-    write_atomic(folder / f"tao_spec{Path(file).suffix}", _text(file).encode())
-    write_atomic(folder / RUN_YAML, conversion.yaml().encode())
-    write_atomic(folder / RUN_ACCOUNT, conversion.table().encode())
 
 
 def spec_schema(program: str, verb: str) -> type[Any]:
@@ -71,11 +59,3 @@ def _origin(conversion: Conversion, message: str) -> str:
         if entry.key == key and entry.given:
             return f"line {entry.given.line}, {entry.given.key}: "
     return ""
-
-
-def _text(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ConfigError(f"cannot read the spec {file}: {reason}") from None

@@ -83,6 +83,28 @@ def _first(conversion: Conversion) -> list[str]:
     ]
 
 
+def import_files(file: str, program: str, compat: str) -> dict[str, bytes]:
+    """What a run keeps of the spec that it was made from, by name: TAO's file, ours with the account, and the account.
+
+    Nothing where the spec is gone: a run may be repeated from its config.yaml, which names it.
+    """
+    if not Path(file).exists():
+        return {}
+    text = read_text(file)
+    conversion = convert_spec(text, file, program, compat)
+    kept = {f"tao_spec{Path(file).suffix}": text, "imported_spec.yaml": conversion.yaml()}
+    return {name: content.encode() for name, content in (kept | {"imported_spec.json": conversion.table()}).items()}
+
+
+def read_text(file: str) -> str:
+    """The text of a spec file. Raises ConfigError where it cannot be read."""
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigError(f"cannot read the spec {file}: {reason}") from None
+
+
 def for_schema(values: dict[str, Any], schema: type) -> tuple[dict[str, Any], list[str]]:
     """The values that a verb has keys for, nested, and the keys that it lacks.
 

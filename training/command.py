@@ -15,10 +15,11 @@ from ..configs.compose import group_home, to_plain
 from ..configs.schema import TrackConfig, TrainConfig
 from ..datasets.sample import Rejection
 from ..errors import FacetrainError, TrainingError
-from ..tao.import_spec import keep_import
+from ..tao.spec_file import import_files
 from .allocator import keep_memory
 from .distributed import Processes, process_group
 from .loop import Task, Trainer
+from .model_file import write_atomic
 from .report import machine_facts
 from .resume import RunState
 from .run_folder import RunFolder, clock
@@ -102,9 +103,9 @@ def _run(spec: TrainSpec, job: Job, folder: RunFolder, processes: Processes) -> 
     goes_on = False
     if processes.first:
         goes_on = folder.begin(plain, resume=spec.train.resume == "auto", overwrite=spec.overwrite)
-        if spec.imported_from:
-            program = group_home(type(spec)).name
-            keep_import(spec.imported_from, program, spec.compat, folder.path)
+        kept = import_files(spec.imported_from, group_home(type(spec)).name, spec.compat) if spec.imported_from else {}
+        for name, content in kept.items():
+            write_atomic(folder.path / name, content)
         folder.log_status("STARTED", "training goes on" if goes_on else "training begins")
     trainer = build_trainer(spec, job, folder, processes)
     # From the first process to all: the others may run on machines that don't see the folder.

@@ -6,9 +6,11 @@ import pytest
 import yaml
 
 from facetrain.configs import schema as shared
-from facetrain.configs.compose import _Loader, commented, grid, group_home, load_spec, to_plain, words
+from facetrain.configs.compose import commented, grid, group_home, load_spec, to_plain, words
+from facetrain.configs.facenet.schema import FacenetTrainSpec
 from facetrain.configs.fpenet import schema as fpenet
 from facetrain.configs.fpenet.schema import FpenetEvaluateSpec, FpenetInferSpec, FpenetTrainSpec
+from facetrain.configs.spec_yaml import SpecLoader
 from facetrain.errors import ConfigError
 
 SPECS = [FpenetTrainSpec, FpenetEvaluateSpec, FpenetInferSpec]
@@ -167,7 +169,7 @@ def test_empty_spec_file(spec):
 @pytest.mark.parametrize("kind", SPECS)
 def test_the_printed_default_spec_loads_back(spec, kind):
     text = "\n".join(commented(kind))
-    assert yaml.load(text, _Loader) == to_plain(kind())
+    assert yaml.load(text, SpecLoader) == to_plain(kind())
     assert load_spec(kind, [], spec(text)) == kind()
 
 
@@ -210,3 +212,15 @@ def test_every_key_says_what_it_means():
         for item in getattr(cls, "__dataclass_fields__", {}).values():
             nested = hasattr(item.default_factory, "__dataclass_fields__")
             assert nested or item.metadata["help"], f"{cls.__name__}.{item.name}"
+
+
+def test_a_mapping_that_is_given_takes_the_place_of_the_default_one(spec):
+    def classes(overrides: list[str], file: str | None = None) -> dict[str, str]:
+        return load_spec(FacenetTrainSpec, overrides, file).data.class_mapping
+
+    assert classes(["data.class_mapping={car: car}"]) == {"car": "car"}
+    assert classes(["data.class_mapping.head=face"]) == {"face": "face", "head": "face"}
+    file = spec("data: {class_mapping: {van: car}}")
+    assert classes([], file) == {"van": "car"}
+    assert classes(["data.class_mapping={face: face}"], file) == {"van": "car", "face": "face"}
+    assert classes(["data=wider"]) == {"face": "face"}

@@ -155,6 +155,8 @@ def test_classes_keep_the_order_of_the_outputs():
         ("Person", "human"), ("van", "car"), ("car", "car")
     ]  # fmt: skip
     assert conversion.values["loss.class_weights"] == {"human": 4.0}
+    spec = load_content(FacenetTrainSpec, conversion.nested())
+    assert spec.data.class_mapping == {"Person": "human", "van": "car", "car": "car"}
     person = next(entry for entry in conversion.entries if entry.given and "Person" in entry.given.key)
     assert person.kind == FIXED and "lower case" in person.note
     assert "spec.txt:2: dataset_config.target_class_mapping[Person]=dog" in error(
@@ -169,7 +171,20 @@ def test_other_classes_keep_their_thresholds():
     found = values(text)
     assert found["clustering.dbscan_eps"] == 0.2
     assert found["clustering.per_class"] == {"a.b": {"dbscan_eps": 0.3, "coverage_threshold": 0.01}}
+    text = text.replace("coverage_threshold: 0.01", "minimum_bounding_box_height: 20")
     assert load_content(FacenetTrainSpec, convert_detectnet(text, "s", "facetrain").nested()).clustering.per_class
+
+
+def test_inference_of_several_classes_goes_by_the_default_entry():
+    block = """classwise_bbox_handler_config { key: "%s" value { confidence_model: "aggregate_cov" bbox_color { R: %d }
+        clustering_config { clustering_algorithm: DBSCAN dbscan_eps: %s } } }"""
+    blocks = "".join(block % case for case in (("car", 1, 0.2), ("human", 2, 0.3), ("default", 3, 0.4)))
+    conversion = convert_detectnet(f"bbox_handler_config {{ {blocks} }}", "spec.txt", "facetrain")
+    assert conversion.values["clustering.dbscan_eps"] == 0.4
+    assert conversion.values["clustering.per_class"] == {"car": {"dbscan_eps": 0.2}, "human": {"dbscan_eps": 0.3}}
+    assert conversion.values["colours"] == {"car": [1, 0, 0], "human": [2, 0, 0]}
+    spec = load_content(FacenetInferSpec, conversion.nested())
+    assert spec.clustering["per_class"]["human"] == {"dbscan_eps": 0.3}
 
 
 def test_a_second_value_for_one_key_is_not_lost_in_silence():

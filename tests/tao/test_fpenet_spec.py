@@ -134,6 +134,12 @@ def test_sets_that_are_trained_on_do_not_validate():
     assert kept["data.drop_duplicates"] is False
 
 
+def test_a_set_that_is_named_twice_weighs_double():
+    text = replaced("tfrecords_set_id_train: afw_10", "tfrecords_set_id_train: a b\n      a")
+    assert [(s["name"], s.get("weight", 1)) for s in convert(text).values["data.train"]] == [("a", 2.0), ("b", 1)]
+    assert [source["name"] for source in convert(text, "tao").values["data.train"]] == ["a", "b", "a"]
+
+
 def test_no_occlusion_masking_sets():
     empty = replaced("no_occlusion_masking_sets: none", "no_occlusion_masking_sets: ''")
     assert "mask_occluded" not in convert(empty).values["data.train"][0]

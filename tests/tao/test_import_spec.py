@@ -238,13 +238,14 @@ def test_an_override_goes_over_a_spec_of_taos(spec, detector_run, tmp_path, monk
     assert yaml.safe_load((folder / "config.yaml").read_text())["train"]["precision"] == "bf16"
 
 
-def test_a_run_goes_on_without_the_file_it_came_from(spec, detector_run, tmp_path, monkeypatch):
+def test_a_run_is_repeated_from_its_config_without_the_file_it_came_from(spec, detector_run, tmp_path, monkeypatch):
     leave_out_reports(monkeypatch.setattr)
     file = spec(MODEL_CARD)
     folder = train("facenet", file, tmp_path / "run", *detector_run)
-    moved = file.rename(tmp_path / "elsewhere.txt")
-    train("facenet", moved, folder, *detector_run, code=2)  # finished, and so not touched
-    assert yaml.safe_load((folder / "config.yaml").read_text())["imported_from"] == str(file)
+    file.unlink()
+    again = train("facenet", folder / "config.yaml", tmp_path / "again")
+    assert yaml.safe_load((again / "config.yaml").read_text())["imported_from"] == str(file)
+    assert (folder / "tao_spec.txt").exists() and not (again / "tao_spec.txt").exists()
 
 
 def test_other_verbs_take_what_they_have_keys_for(spec, narrow, pictures, tmp_path, capsys):
