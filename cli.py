@@ -179,7 +179,8 @@ def _parse(program: str, arguments: list[str]) -> tuple[str | None, bool, list[s
             overrides.append("fix=true")
         elif argument.startswith("-"):
             raise ConfigError(
-                f"there is no option {argument}; accepted: -e spec, -r folder, -m, -k key, --fix, --help, key=value"
+                f"there is no option {argument}; accepted: -e spec.yaml, -r folder, -m, -k key, --fix, --help, "
+                "key=value"
             )
         else:
             overrides.append(argument)
@@ -204,8 +205,7 @@ def _doctor() -> int:
 
 
 OTHER_VERBS = {
-    "default-spec": "print a complete, commented spec: default-spec [train|check|prune|evaluate|infer|export|"
-    "benchmark]",
+    "default-spec": "print a complete, commented spec of a verb: default-spec [verb], train's by default",
     "doctor": "versions, devices, what is missing and how to get it",
     "completion": 'print a completion script: eval "$(fpenet completion)"',
 }

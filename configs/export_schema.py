@@ -39,6 +39,13 @@ class ExportConfig:
 
 
 @dataclass
+class DeepstreamConfig:
+    """What is made for DeepStream besides."""
+
+    config: str = key("", "your own nvinfer configuration of this network: a corrected copy and a diff are written")
+
+
+@dataclass
 class BuildConfig:
     """How engines are built."""
 

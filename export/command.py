@@ -14,14 +14,22 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..configs.export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
+from ..configs.export_schema import (
+    BuildConfig,
+    CalibrationConfig,
+    DeepstreamConfig,
+    ExportConfig,
+    GateConfig,
+    QuantizeConfig,
+)
 from ..errors import ExportError, FacetrainError, ModelFileError
 from ..training.console import print_tables
 from ..training.model_file import TITLES, ModelMeta, write_atomic
-from ..training.report import Section, machine_facts, write_report
+from ..training.report import Section, Table, machine_facts, write_report
 from ..training.run_folder import RunFolder, clock, make_folder, refuse_results
 from .deploy.deepstream import write_deepstream
 from .deploy.deployment import Exported, exported_in
+from .deploy.existing_nvinfer import NvinferFile, read_nvinfer, write_corrected
 from .deploy.standalone import write_predict_script
 from .deploy.triton import write_triton
 from .engines.build import build_engine, require_builder
@@ -48,6 +56,7 @@ class ExportSpec(Protocol):
     calibration: CalibrationConfig
     quantize: QuantizeConfig
     build: BuildConfig
+    deepstream: DeepstreamConfig
 
     @property
     def export(self) -> ExportConfig: ...
@@ -111,11 +120,12 @@ def run_export(spec: ExportSpec, prepare: Callable[[], ExportJob]) -> list[Verdi
         require_builder(spec.export.engine)  # before anything is measured
     job = prepare()
     partner = _partner(spec.export.partner, job.network)
+    theirs = read_nvinfer(spec.deepstream.config, job.network) if spec.deepstream.config else None
     make_folder(folder)
     _clear(folder, job.network)
     run = _Run(spec, job, folder)
     run.forms()
-    deployed = run.deployment(partner) if spec.export.deployment else []
+    deployed = run.deployment(partner, theirs)
     run.finish(deployed, time.monotonic() - started)
     error = refusal(run.verdicts, folder)
     status = RunFolder(folder)
@@ -162,6 +172,7 @@ class _Run:
         self.own = reference_verdict(job.standard)
         self.verdicts: list[Verdict] = [self.own]
         self.quantized: Quantized | None = None
+        self.corrected: Table | None = None  # what was changed in a configuration of the user's
         channels = job.info.input_shape
         self.graph = export_graph(job.graph, torch.rand(2, *channels), job.meta, job.info)
 
@@ -223,16 +234,21 @@ class _Run:
         if verdict.verified and not verdict.problems:
             write_sidecar(path, replace(read_sidecar(path), verified=True, note="", gate=asdict(verdict)))
 
-    def deployment(self, partner: Exported | None) -> list[Path]:
+    def deployment(self, partner: Exported | None, theirs: NvinferFile | None) -> list[Path]:
         """What runs the graphs that passed: predict.py and the files for DeepStream and Triton."""
         if not any(path.suffix == ".onnx" for path in self.passed.values()):
             return []
         own, batch = exported_in(self.folder, self.job.network), self.spec.build.max_batch
-        return [
-            write_predict_script(self.folder / "predict.py", own.meta, own.info),
-            *write_deepstream(self.folder / "deepstream", own, partner, batch),
-            *write_triton(self.folder / "triton", own, partner, batch),
-        ]
+        written: list[Path] = []
+        if self.spec.export.deployment or theirs is not None:
+            written += write_deepstream(self.folder / "deepstream", own, partner, batch)
+        if self.spec.export.deployment:
+            written.append(write_predict_script(self.folder / "predict.py", own.meta, own.info))
+            written += write_triton(self.folder / "triton", own, partner, batch)
+        if theirs is not None:
+            files, self.corrected = write_corrected(theirs, own, self.folder / "deepstream", batch, partner)
+            written += files
+        return written
 
     def finish(self, deployed: list[Path], seconds: float) -> None:
         """The table on the screen and in the report, and gate.json."""
@@ -258,10 +274,12 @@ class _Run:
         sections = [Section("Gate", [table, *notes])]
         if self.quantized is not None:
             sections.append(self.quantized.section())
+        if self.corrected is not None:
+            sections.append(Section("Your nvinfer configuration", [self.corrected]))
         if deployed:
             sections.append(Section("Files", [", ".join(about["files"])]))
         write_report(folder / "report.html", f"{TITLES[self.job.network]}, exported", facts, sections)
-        print_tables([table], [*notes, f"results: {folder}"])
+        print_tables([table, *([self.corrected] if self.corrected else [])], [*notes, f"results: {folder}"])
 
     def closing(self) -> str:
         """What was done, and what nobody has checked."""

@@ -9,7 +9,7 @@ from ...errors import ConfigError
 from ..benchmark_schema import BenchmarkConfig
 from ..check_schema import BoxCheckConfig
 from ..convert_schema import PictureConvertConfig
-from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
+from ..export_schema import BuildConfig, CalibrationConfig, DeepstreamConfig, ExportConfig, GateConfig, QuantizeConfig
 from ..import_schema import ImportSpecConfig, ImportWeightsConfig
 from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, compat_key, key, ordered, section
 
@@ -336,6 +336,7 @@ class FacenetExportSpec:
     calibration: CalibrationConfig = section(CalibrationConfig)
     quantize: QuantizeConfig = section(QuantizeConfig)
     build: BuildConfig = section(BuildConfig)
+    deepstream: DeepstreamConfig = section(DeepstreamConfig)
     gate: FacenetGateConfig = section(FacenetGateConfig)
     batch_size: int = key(8, "pictures a forward pass of the check", low=1, high=65536)
 

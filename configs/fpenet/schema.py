@@ -9,7 +9,7 @@ from ...errors import ConfigError
 from ..benchmark_schema import BenchmarkConfig
 from ..check_schema import FaceCheckConfig
 from ..convert_schema import FaceConvertConfig
-from ..export_schema import BuildConfig, CalibrationConfig, ExportConfig, GateConfig, QuantizeConfig
+from ..export_schema import BuildConfig, CalibrationConfig, DeepstreamConfig, ExportConfig, GateConfig, QuantizeConfig
 from ..import_schema import ImportSpecConfig, ImportWeightsConfig
 from ..schema import PruneConfig, SplitConfig, TrackConfig, TrainConfig, compat_key, key, ordered, section
 
@@ -265,6 +265,7 @@ class FpenetExportSpec:
     calibration: CalibrationConfig = section(CalibrationConfig)
     quantize: QuantizeConfig = section(QuantizeConfig)
     build: BuildConfig = section(BuildConfig)
+    deepstream: DeepstreamConfig = section(DeepstreamConfig)
     gate: GateConfig = section(GateConfig)
     batch_size: int = key(64, "faces a forward pass of the check", low=1, high=65536)
 
