@@ -50,7 +50,8 @@ def test_alike_in_large_forms_only():
     assert find_pairs(copies, 0.95) == []
 
 
-def test_empty_pictures_have_no_pair():
+def test_none_and_empty_pictures_have_no_pair():
+    assert find_pairs(np.zeros((0, SIDE * SIDE), np.uint8), 0.95) == []
     assert find_pairs(np.full((3, SIDE * SIDE), 90, np.uint8), 0.95) == []
 
 
