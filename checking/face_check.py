@@ -105,7 +105,7 @@ def check_faces(
     others = duplicate_findings(whole, parts, names, faces.finding, "picture")
     repeated += [finding for finding in others if finding.sample not in known]
     noise, notes = _label_noise(faces, repeated, preprocessing, layout, config.label_noise)
-    findings += [*points, *repeated, *noise, *shared_subjects(samples, read.parts, faces.finding)]
+    findings += [*points, *repeated, *noise, *shared_subjects(samples, parts, faces.finding)]
     if not np.isfinite(worst).any() and samples:
         notes.append("too few faces, or points, for a mean shape: the order of points was not checked")
     light = np.full(len(samples), np.nan)

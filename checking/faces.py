@@ -156,6 +156,7 @@ def _wrong_order(fit: Fit, row: int, layout: Layout) -> str:
     before = error[moved].mean() if moved.any() else 0.0
     if before < MOVED or distance[found, place][moved].mean() > RESOLVED * before:
         return ""
+    moved &= error > MOVED  # neighbours that barely change places are tremor, and not worth a word
     pairs = [f"{known[a] + 1} ({layout.names[known[a]]}) where {known[b] + 1} belongs"
              for a, b in zip(found[moved], place[moved], strict=True)]  # fmt: skip
     return f"point {', '.join(pairs[:NAMED])}" + (", ..." if len(pairs) > NAMED else "")

@@ -99,7 +99,7 @@ def _candidates(
 ) -> Iterator[tuple[int, int]]:
     """Pairs whose block means are near enough."""
     n = len(blocks)
-    others = blocks.reshape(n, BLOCKS, BLOCKS)[:, :, ::-1].reshape(n, -1) if mirrored else blocks
+    others = blocks.reshape(n, BLOCKS, BLOCKS)[:, :, ::-1].reshape(blocks.shape) if mirrored else blocks
     length = (blocks**2).sum(axis=1)
     rows = max(1, CELLS // 4 // max(n, 1))
     for start in range(0, n, rows):

@@ -14,7 +14,7 @@ def head_pose(points: NDArray[np.floating], template: Floats) -> Floats:
     The template's points [K, 3] (x right, y down, z towards the camera) are laid over the face by the affine camera of
     least squares, whose 2 x 3 matrix is then replaced by the nearest scaled rotation. Expression and the person's own
     proportions shift the angles by some degrees. Roll turns clockwise in the picture, yaw to the picture's right, pitch
-    upwards.
+    upwards; the head is thought to be pitched first, then turned, then rolled.
     """
     camera = _cameras(np.asarray(points, np.float64), template)
     angles = np.full((len(points), 3), np.nan)
@@ -25,8 +25,8 @@ def head_pose(points: NDArray[np.floating], template: Floats) -> Floats:
     turn: Floats = left @ right
     turn[singular[:, 1] < 1e-6 * singular[:, 0]] = np.nan  # points on a line
     ahead: Floats = np.cross(turn[:, 0], turn[:, 1])  # third row: where each axis points in depth
-    yaw = np.arctan2(turn[:, 0, 2], ahead[:, 2])
-    pitch = np.arcsin(np.clip(-turn[:, 1, 2], -1, 1))
+    yaw = np.arcsin(np.clip(-ahead[:, 0], -1, 1))
+    pitch = np.arctan2(ahead[:, 1], ahead[:, 2])
     roll = np.arctan2(turn[:, 1, 0], turn[:, 0, 0])
     angles[known] = np.degrees(np.stack([roll, yaw, pitch], axis=1))
     return angles

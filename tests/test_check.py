@@ -10,9 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from facetrain.datasets.drawn.scenes import draw_scenes
-from facetrain.datasets.drawn.synthetic import draw_faces
-from facetrain.datasets.formats.fpenet_json import read_fpenet_json
+from facetrain.datasets.fpenet_json import read_fpenet_json
+from facetrain.datasets.scenes import draw_scenes
+from facetrain.datasets.synthetic import draw_faces
 from facetrain.tests import planted
 from facetrain.tests.runs import SMALL, facenet, fpenet
 
@@ -210,17 +210,25 @@ def test_persons_in_two_splits(tmp_path):
     root = tmp_path / "set"
     drawn_set(root)
     pattern = "'^[a-z]+(\\d\\d)'"  # train000 to train009 are one person, and test000 to test009 the same
-    parts = (
-        f"data.train=[{{format: pts, path: train, subject_pattern: {pattern}}}]",
-        f"data.test=[{{format: pts, path: test, subject_pattern: {pattern}}}]",
-        "data.split.by=subject",
-    )
+    parts = [f"data.{part}=[{{format: pts, path: {part}, subject_pattern: {pattern}}}]" for part in ("train", "test")]
+    parts.append("data.split.by=subject")
     code, report = check_faces(root, tmp_path / "results", *parts, "fix=true")
     shared = [one for one in report["findings"] if one["kind"] == "subject in two splits"]
     assert code == 1
     assert len(shared) == 4  # of the 14 persons in training four are in the test part too
     spec = tmp_path / "results" / "cleaned" / "cleaned.yaml"
     assert fpenet("check", "-e", str(spec), f"results_dir={tmp_path / 'again'}") == 0
+
+
+def test_what_training_drops_before_its_split_is_in_no_split(tmp_path):
+    """Two files of one photograph: whatever part the first is drawn into, neither face nor person leaks."""
+    root = drawn_set(tmp_path / "set")
+    for number in range(30):
+        planted.repeat_encoded(root / "train" / f"train{number:03}.jpg", root / "train")
+    person = "data.train=[{format: pts, path: train, subject_pattern: '(\\d+)'}]"
+    code, report = check_faces(root, tmp_path / "results", person, "data.split.by=subject", "data.split.fraction=0.5")
+    assert (code, report["errors"]) == (0, 0)
+    assert report["kinds"]["duplicate"]["count"] == 30
 
 
 def test_results_are_not_overwritten(tmp_path, capsys):
