@@ -22,9 +22,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from facetrain.datasets.drawn.scenes import draw_scenes
+from facetrain.datasets.drawn.synthetic import draw_faces
 from facetrain.datasets.sample import FaceSample
-from facetrain.datasets.scenes import draw_scenes
-from facetrain.datasets.synthetic import draw_faces
 
 SCENES, FACES = 32, 400  # that are drawn; turned and lit otherwise, no two pictures are alike
 

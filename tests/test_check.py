@@ -10,9 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from facetrain.datasets.fpenet_json import read_fpenet_json
-from facetrain.datasets.scenes import draw_scenes
-from facetrain.datasets.synthetic import draw_faces
+from facetrain.datasets.drawn.scenes import draw_scenes
+from facetrain.datasets.drawn.synthetic import draw_faces
+from facetrain.datasets.formats.fpenet_json import read_fpenet_json
 from facetrain.tests import planted
 from facetrain.tests.runs import SMALL, facenet, fpenet
 

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from facetrain.checking.pairs import find_pairs, originals
+from facetrain.datasets.drawn.scenes import draw_scene
 from facetrain.datasets.duplicates import SIDE
-from facetrain.datasets.scenes import draw_scene
 
 
 def copy(picture: Image.Image) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 
 from facetrain.checking.pose import head_pose
 from facetrain.checking.shape import as_complex, fit_shape, learn_shape
-from facetrain.datasets.face_template import TEMPLATE
+from facetrain.datasets.drawn.face_template import TEMPLATE
 
 HEAD = np.asarray(TEMPLATE[:68], float)
 
