@@ -10,7 +10,7 @@ from PIL import Image
 
 from facetrain.datasets.drawn.scenes import draw_scene
 from facetrain.datasets.drawn.synthetic import draw_faces
-from facetrain.export.precision.quantized import quantized as precision
+from facetrain.export.precision import quantized as precision
 from facetrain.tests.facenet_runs import narrow_model
 from facetrain.tests.runs import facenet, fpenet
 
