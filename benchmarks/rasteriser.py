@@ -41,7 +41,7 @@ def compare(name: str, config: RasterizerConfig, images: int, faces: int, rounds
     batched, plain = [], []
     for _ in range(rounds):
         start = time.perf_counter()
-        targets = rasterize(boxes, labels, config, grid=GRID, num_classes=1)
+        targets = rasterize(boxes, labels, [config], grid=GRID)
         middle = time.perf_counter()
         reference = plain_rasterize(numpy_boxes, numpy_labels, config, GRID, 1)
         plain.append(time.perf_counter() - middle)

@@ -13,6 +13,14 @@ _TRAINING = {
     "train.clip_norm": 0.0,
     "train.ema": 0.0,
 }
+_DETECTION_METRICS = {
+    "data.ignore.classes": [],
+    "data.ignore.marked": False,
+    "metrics.average_precision": "tao_integrate",
+    "metrics.outside": "drop",
+    "metrics.pixels": "network",
+    "metrics.whole_pixels": True,
+}
 TAO: dict[str, dict[str, Any]] = {
     "FpenetTrainSpec": {
         **_TRAINING,
@@ -36,12 +44,10 @@ TAO: dict[str, dict[str, Any]] = {
         "input.resize": "pad_crop",
         "loss.coverage": "bce",
         "loss.bbox": "l1",
-        "metrics.average_precision": "tao_integrate",
-        "metrics.outside": "drop",
+        **_DETECTION_METRICS,
     },
     "FacenetEvaluateSpec": {
-        "metrics.average_precision": "tao_integrate",
-        "metrics.outside": "drop",
+        **_DETECTION_METRICS,
         "clustering": {"dbscan_confidence_threshold": 0.0},
     },
     "FacenetInferSpec": {"input_size": {"resize": "stretch"}, "min_score": 0.0},

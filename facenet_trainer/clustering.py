@@ -6,18 +6,17 @@ at its algorithm's confidence threshold or above, and at `minimum_bounding_box_h
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torchvision.ops import nms
 
+from ..configs.facenet.per_class import each_class
 from ..configs.facenet.schema import ClusteringConfig
-from ..errors import ConfigError, FacetrainError
+from ..errors import FacetrainError
 from .dbscan import NOISE, Floats, dbscan
 
 
@@ -48,7 +47,7 @@ def detections(
         classes: the C target classes, whose names `config.per_class` uses.
 
     Raises:
-        ConfigError: see `class_configs`.
+        ConfigError: see `each_class`.
         FacetrainError: see `cluster`.
     """
     return batch_detections(boxes[None], coverage[None], classes, config)[0]
@@ -58,33 +57,11 @@ def batch_detections(
     boxes: NDArray[np.floating], coverage: NDArray[np.floating], classes: Sequence[str], config: ClusteringConfig
 ) -> list[list[Detections]]:
     """`detections` of each of B pictures: boxes [B, C, M, 4], coverage [B, C, M]."""
-    configs = class_configs(config, classes)
+    configs = each_class(config, classes)
     return [
         [cluster(*cells) for cells in zip(picture_boxes, picture_coverage, configs, strict=True)]
         for picture_boxes, picture_coverage in zip(boxes, coverage, strict=True)
     ]
-
-
-def class_configs(config: ClusteringConfig, classes: Sequence[str]) -> list[ClusteringConfig]:
-    """The settings of each class: those of `config`, with its `per_class` entry put over them.
-
-    Raises:
-        ConfigError: an entry for a class that is not detected, of a key that is not a threshold, or out of range.
-    """
-    limits = {item.name: item.metadata for item in fields(config) if item.metadata["low"] is not None}
-    for name, thresholds in config.per_class.items():
-        if name not in classes:
-            raise ConfigError(f"clustering.per_class.{name}: not a target class{_nearest(name, classes)}")
-        for key, value in thresholds.items():
-            place = f"clustering.per_class.{name}.{key}"
-            if key not in limits:
-                raise ConfigError(f"{place}: not a threshold{_nearest(key, list(limits))}")
-            low, high = limits[key]["low"], limits[key]["high"]
-            if not low <= value < np.inf or (high is not None and value > high):
-                accepted = f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
-                raise ConfigError(f"{place}={value} is not accepted [{accepted}]")
-    own: list[dict[str, Any]] = [dict(config.per_class.get(name, {})) for name in classes]
-    return [replace(config, per_class={}, **thresholds) for thresholds in own]
 
 
 def cluster(boxes: NDArray[np.floating], coverage: NDArray[np.floating], config: ClusteringConfig) -> Detections:
@@ -151,8 +128,3 @@ def _large_enough(boxes: Floats, config: ClusteringConfig) -> NDArray[np.bool_]:
 def _sorted(boxes: Floats, scores: Floats) -> Detections:
     order = np.argsort(-scores, kind="stable")
     return Detections(boxes[order].astype(np.float32), scores[order].astype(np.float32))
-
-
-def _nearest(name: str, accepted: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name.lower(), accepted, n=1, cutoff=0.5)
-    return (f"; did you mean {close[0]}? Accepted: " if close else "; accepted: ") + ", ".join(accepted)

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..configs.facenet.per_class import each_class
 from ..configs.facenet.schema import IgnoreConfig, MetricsConfig
 from ..datasets.detection_sources import DetectionSets
 from ..datasets.pictures import with_ignored
 from ..datasets.sample import ByteArray, DetectionSample, Rejection
 from ..datasets.store.pictures import read_picture
 from ..errors import DataError
+from .frame import Frame
 from .groups import GroupFigures, by_group, by_source
 from .matching import PictureDetections
 from .metrics import DetectionResults, detection_results
@@ -26,15 +28,21 @@ class FoundPictures:
 
     Attributes:
         samples: the P pictures, boxes that are to be ignored among their ignore regions.
-        predictions: P detections, in pixels of the pictures.
+        predictions: P detections.
         results: what they are worth.
+        frame: what boxes are in pixels of.
         rejections: pictures that could not be read.
     """
 
     samples: Sequence[DetectionSample]
     predictions: Sequence[PictureDetections]
     results: DetectionResults
+    frame: Frame
     rejections: Sequence[Rejection] = ()
+
+    def picture(self, index: int) -> ByteArray:
+        """The picture that the boxes of sample `index` lie in. Raises DataError when it cannot be read."""
+        return self.frame.picture(read_picture(self.samples[index]))
 
     @cached_property
     def figures(self) -> dict[str, float]:
@@ -58,24 +66,24 @@ def predict_pictures(
     """Finds faces in every picture once, the last, smaller batch included.
 
     Raises:
+        ConfigError: see `each_class`.
         DataError: no picture can be read.
         FacetrainError: the network's outputs are not finite.
     """
+    each_class(metrics, predictor.classes)  # refuses what does not fit before anything is done
+    frame = Frame(metrics.pixels, predictor.preprocessing)
     rejections: list[Rejection] = []
     kept: list[DetectionSample] = []
     predictions: list[PictureDetections] = []
     for batch in _batches(samples, batch_size, rejections):
-        found = predictor.predict([image for _, image in batch])
-        predictions += found
-        kept += [
-            with_ignored(sample, predictor.preprocessing.place(*one.size), ignore)
-            for (sample, _), one in zip(batch, found, strict=True)
-        ]
+        predictions += predictor.predict([image for _, image in batch], frame)
+        for sample, image in batch:
+            place = predictor.preprocessing.place(image.shape[1], image.shape[0])
+            kept.append(frame.labels(with_ignored(sample, place, ignore), place))
     if not kept:
         raise _unreadable(rejections)
-    return FoundPictures(
-        kept, predictions, detection_results(kept, predictions, predictor.classes, metrics), rejections
-    )
+    results = detection_results(kept, predictions, predictor.classes, metrics)
+    return FoundPictures(kept, predictions, results, frame, rejections)
 
 
 def require_pictures(sets: DetectionSets) -> None:
@@ -86,11 +94,6 @@ def require_pictures(sets: DetectionSets) -> None:
             raise DataError(f"data.{part}: {_unreadable(rejections)}")
 
 
-def picture_of(sample: DetectionSample) -> ByteArray:
-    """The picture itself. Raises DataError when it cannot be read."""
-    return read_picture(sample)
-
-
 def _batches(
     samples: Sequence[DetectionSample], size: int, rejections: list[Rejection]
 ) -> Iterator[list[tuple[DetectionSample, ByteArray]]]:
@@ -98,7 +101,7 @@ def _batches(
     batch: list[tuple[DetectionSample, ByteArray]] = []
     for sample in samples:
         try:
-            batch.append((sample, picture_of(sample)))
+            batch.append((sample, read_picture(sample)))
         except DataError as error:
             rejections.append(Rejection(str(sample.image), None, "picture unreadable", str(error)))
         if len(batch) == size:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from ..configs.facenet.per_class import each_class
 from ..training.report import Row, Table
 from .detection_results import FoundPictures
-from .metrics import MIN_HEIGHT, DetectionResults
+from .metrics import MIN_HEIGHT, DetectionResults, mean_average_precision
 
 KINDS = {"voc": "VOC", "tao_sample": "TAO SAMPLE", "tao_integrate": "TAO INTEGRATE"}
 
@@ -17,11 +16,11 @@ def summary_table(found: FoundPictures) -> Table:
     """The card's KPI, COCO's figures and the false positives, with their units."""
     results = found.results
     figures = found.figures
-    kind, iou = KINDS[results.config.average_precision], results.config.iou_threshold
+    kind, iou = KINDS[results.config.average_precision], overlap_words(results)
     high = f"at least {MIN_HEIGHT:g} px high"
     rows: list[Row] = [
-        [f"AP at IoU {iou:g}, all faces", figures.get("ap", np.nan), f"0 to 1, {kind}"],
-        [f"AP at IoU {iou:g}, faces {high}", figures.get("ap_20px", np.nan), f"0 to 1, {kind}"],
+        [f"AP at IoU {iou}, all faces", figures.get("ap", np.nan), f"0 to 1, {kind}"],
+        [f"AP at IoU {iou}, faces {high}", figures.get("ap_20px", np.nan), f"0 to 1, {kind}"],
         ["COCO mAP, IoU 0.5 to 0.95", figures.get("coco_map", np.nan), "0 to 1"],
         ["COCO AP at IoU 0.5", figures.get("coco_map_50", np.nan), "0 to 1"],
         ["COCO AP at IoU 0.75", figures.get("coco_map_75", np.nan), "0 to 1"],
@@ -39,15 +38,22 @@ def summary_table(found: FoundPictures) -> Table:
     return Table(["figure", "value", "unit"], rows, caption)
 
 
+def overlap_words(results: DetectionResults) -> str:
+    """The IoU that counts, such as 0.5; those of the classes where they differ."""
+    own = [one.iou_threshold for one in each_class(results.config, results.classes)]
+    words = f"{own[0]:g}" if len(set(own)) == 1 else " / ".join(f"{iou:g}" for iou in own)
+    return words + (" of whole pixels" if results.config.whole_pixels else "")
+
+
 def class_table(results: DetectionResults) -> Table:
-    """AP of every kind of each class, and the mean over the classes that have faces."""
+    """AP of every kind of each class, and the mean (see `mean_average_precision`)."""
     curves = results.curves()
     rows: list[Row] = [[name, curve.faces, *map(curve.average_precision, KINDS)] for name, curve in curves.items()]
     if len(rows) > 1:
-        means = [_mean([curve.average_precision(kind) for curve in curves.values()]) for kind in KINDS]
+        means = [mean_average_precision(list(curves.values()), kind) for kind in KINDS]
         rows.append(["mean", sum(curve.faces for curve in curves.values()), *means])
     caption = (
-        f"Average precision at IoU {results.config.iou_threshold:g}. VOC: area under the envelope; SAMPLE: mean at 11 "
+        f"Average precision at IoU {overlap_words(results)}. VOC: area under the envelope; SAMPLE: mean at 11 "
         "recalls; INTEGRATE: TAO's area, which leaves out the step to the first recall."
     )
     return Table(["class", "faces", *KINDS.values()], rows, caption)
@@ -103,8 +109,3 @@ def false_positives(results: DetectionResults, min_scores: float | np.ndarray) -
 def _scores(scores: np.ndarray) -> str:
     known = [f"{score:.3g}" for score in scores if np.isfinite(score)]
     return f" (confidence {', '.join(known)} and more)" if known else ""
-
-
-def _mean(cells: Sequence[str | float]) -> float:
-    known = [float(cell) for cell in cells if np.isfinite(float(cell))]
-    return float(np.mean(known)) if known else float("nan")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..configs.facenet.per_class import each_class
 from ..configs.facenet.schema import ClusteringConfig, DataConfig, FacenetEvaluateSpec, IgnoreConfig, MetricsConfig
 from ..configs.stored_data import evaluated_data
 from ..datasets.detection_sources import DetectionSets, read_detection_sets
@@ -46,6 +47,7 @@ def evaluate(spec: FacenetEvaluateSpec) -> dict[str, float]:
     refuse_results(folder, METRICS, spec.overwrite)
     without_face = _faceless_samples(spec.faceless) if spec.faceless else []
     predictor = Predictor.load(spec.model, spec.device, spec.clustering, spec.input_size)
+    each_class(spec.metrics, predictor.classes)  # refuses what does not fit before the data are read
     stored = predictor.meta.config.get("data") or {}
     data = with_mapping(evaluated_data(spec.data, spec.split, stored), spec.data, predictor)
     sets = read_detection_sets(data)

@@ -18,6 +18,7 @@ from ..datasets.detection_sources import DetectionSets, read_detection_sets
 from ..datasets.image import read_image
 from ..datasets.sample import ByteArray, DetectionSample
 from ..datasets.source_files import draw, picture_files
+from ..datasets.store.pictures import read_picture
 from ..errors import ConfigError, DataError
 from ..export.command import Calibration, ExportJob, refuse_exported, run_export
 from ..export.gate import Differences, Standard, Verdict
@@ -25,7 +26,7 @@ from ..export.runtime import Runtime, TorchRuntime
 from ..export.samples import sets_or_none, spread
 from ..training.distributed import pick_device
 from ..training.pruning import Layer
-from .detection_results import picture_of, predict_pictures
+from .detection_results import predict_pictures
 from .evaluate import samples_of, with_mapping
 from .graph import HEADS, GridBoxGraph, graph_info
 from .network import GridBoxArchitecture, prune_graph
@@ -169,7 +170,7 @@ class _Pictures:
         found = []
         for sample in spread(self.compared, count):
             try:
-                found.append(self._input(picture_of(sample)))
+                found.append(self._input(read_picture(sample)))
             except DataError as error:
                 last = error
         if not found:
@@ -207,7 +208,9 @@ class _Pictures:
         def batches() -> Iterator[NDArray]:
             for start in range(0, len(pictures), BATCH):
                 inputs = [
-                    self._input(picture_of(item) if isinstance(item, DetectionSample) else read_image(item, grey=False))
+                    self._input(
+                        read_picture(item) if isinstance(item, DetectionSample) else read_image(item, grey=False)
+                    )
                     for item in pictures[start : start + BATCH]
                 ]
                 yield torch.cat(inputs).numpy()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..configs.facenet.per_class import each_class
 from ..configs.facenet.schema import LossConfig
 from ..errors import ConfigError
 from .network import GridOutput
@@ -36,6 +37,8 @@ class GridLoss:
         self.config = config
         self.scale = scale
         self.class_weights = class_weights(config.class_weights, classes)
+        own = [one.coverage_foreground_weight for one in each_class(config, classes)]
+        self.foreground_weights = torch.tensor(own)[:, None, None]
 
     def costs(self, output: GridOutput, targets: GridTargets, mask: Tensor, weight: Tensor) -> Tensor:
         """Costs [C, 2] of each class's coverage and boxes.
@@ -48,7 +51,7 @@ class GridLoss:
         # Half precision has too few digits for logarithms of small probabilities and for differences of edges.
         logits, bbox = output.coverage_logits.float(), output.bbox.float().unflatten(1, (-1, 4))
         if self.config.coverage == "bce":
-            cost = weighted_bce(logits, targets.coverage, self.config.coverage_foreground_weight)
+            cost = weighted_bce(logits, targets.coverage, self.foreground_weights.to(logits))
             coverage = (cost * counted).mean(dim=(0, 2, 3))
         else:
             cost = focal(logits, targets.coverage, self.config.focal_gamma, self.config.focal_alpha)
@@ -87,8 +90,8 @@ def class_weights(weights: Mapping[str, float], classes: Sequence[str]) -> Tenso
     return tensor / tensor.sum()
 
 
-def weighted_bce(logits: Tensor, coverage: Tensor, foreground_weight: float) -> Tensor:
-    """TAO's cross-entropy of each cell (§3.1), shaped like its arguments.
+def weighted_bce(logits: Tensor, coverage: Tensor, foreground_weight: Tensor | float) -> Tensor:
+    """TAO's cross-entropy of each cell (§3.1), shaped like the first two arguments.
 
     Cells covered by more than half weigh `foreground_weight`, all others 1 minus that, even those covered a little.
     The reference adds 1e-5 in the logarithms, so the loss of a cell is at most 11.5.

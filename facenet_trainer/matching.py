@@ -98,8 +98,15 @@ def gather_labels(samples: Sequence[DetectionSample]) -> Labelled:
     )
 
 
-def match(labelled: Labelled, predictions: Sequence[PictureDetections], iou_threshold: float) -> Found:
+def match(
+    labelled: Labelled, predictions: Sequence[PictureDetections], iou_thresholds: Floats, whole_pixels: bool = False
+) -> Found:
     """The detections of all pictures, ranked and matched.
+
+    Args:
+        iou_thresholds: [C] least overlap of each class.
+        whole_pixels: edges are rounded first, halves to the even pixel, and the last pixel belongs to the box, as TAO
+            has it.
 
     Raises:
         FacetrainError: a box or a score is not finite. It would otherwise be ranked at random.
@@ -114,15 +121,22 @@ def match(labelled: Labelled, predictions: Sequence[PictureDetections], iou_thre
     boxes, picture, labels, scores = boxes[order], picture[order], labels[order], scores[order]
 
     classes = 1 + max(labels.max(initial=0), labelled.labels.max(initial=0))
+    ours, theirs = (_whole(edges) if whole_pixels else edges for edges in (boxes, labelled.boxes))
     nearest, overlap = best_overlaps(
-        boxes, picture * classes + labels, labelled.boxes, labelled.picture * classes + labelled.labels
+        ours, picture * classes + labels, theirs, labelled.picture * classes + labelled.labels
     )
-    face = np.where(overlap >= iou_threshold, nearest, NONE)
+    least = iou_thresholds[labels]
+    face = np.where(overlap >= least, nearest, NONE)
     hit = np.zeros(len(face), bool)
     first = np.unique(face, return_index=True)[1]
     hit[first] = face[first] != NONE
     _, inside = best_overlaps(boxes, picture, labelled.regions, labelled.region_picture, over_own_area=True)
-    return Found(boxes, picture, labels, scores, face, hit, inside >= iou_threshold)
+    return Found(boxes, picture, labels, scores, face, hit, inside >= least)
+
+
+def _whole(boxes: Floats) -> Floats:
+    """Boxes whose area counts pixels: from the first one's edge to the far edge of the last one."""
+    return np.asarray(np.rint(boxes) + np.array([0, 0, 1, 1]))
 
 
 def _joined(parts: Sequence[NDArray], empty: tuple[int, ...]) -> Floats:

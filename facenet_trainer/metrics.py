@@ -1,14 +1,14 @@
 """How well faces are found: average precision, recall, precision, COCO's figures (gridbox §8).
 
-Everything is measured in pixels of the pictures, over all of them at once. What counts neither for nor against a
-detection:
+Everything is measured over all pictures at once, in their pixels or those of a `Frame`. What counts neither for nor
+against a detection:
 
 * a labelled box outside the limits of `MetricsConfig`, and what belongs to it (see `matching`);
 * a detection outside those limits that belongs to no labelled box;
 * a detection that lies in an ignore region and found nothing.
 
 With `outside=drop` the first two are taken away before anything is matched, as TAO does it: a detection just inside a
-limit, of a face just outside it, is then a false positive.
+limit, of a face just outside it, is then a false positive. Limits are those of edges before they are rounded.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..configs.facenet.per_class import each_class
 from ..configs.facenet.schema import MetricsConfig
 from ..datasets.sample import DetectionSample
 from .average_precision import Curve, precision_recall
@@ -69,9 +70,12 @@ class DetectionResults:
         return {name: self.curve(label) for label, name in enumerate(self.classes)}
 
     def average_precision(self, counted: Mask | None = None, countable: Mask | None = None) -> float:
-        """Mean over the classes that have faces, 0 to 1; NaN if none has."""
+        """Mean over the classes, 0 to 1, of all faces (see `mean_average_precision`) or of a group; NaN without any."""
         curves = [self.curve(label, counted, countable) for label in range(len(self.classes))]
-        return _mean([curve.average_precision(self.config.average_precision) for curve in curves])
+        kind = self.config.average_precision
+        if counted is None:
+            return mean_average_precision(curves, kind)
+        return _mean([curve.average_precision(kind) for curve in curves])
 
     def at_least(self, height: float) -> tuple[Mask, Mask]:
         """[G] and [D]: `counted` and `countable` of the boxes that are so high, pixels."""
@@ -141,6 +145,14 @@ class DetectionResults:
         return self.found.scores >= np.broadcast_to(min_scores, len(self.classes))[self.found.labels]
 
 
+def mean_average_precision(curves: Sequence[Curve], kind: str) -> float:
+    """Mean over the classes that have faces, 0 to 1; NaN if none has. A class without any has AP 0 in TAO's kinds."""
+    values = [curve.average_precision(kind) for curve in curves]
+    if kind.startswith("tao") and np.isfinite(values).any():
+        return float(np.mean(np.nan_to_num(values)))
+    return _mean(values)
+
+
 def detection_results(
     samples: Sequence[DetectionSample],
     predictions: Sequence[PictureDetections],
@@ -150,31 +162,36 @@ def detection_results(
     """Compares detections with labels, picture by picture in the same order.
 
     Raises:
+        ConfigError: see `each_class`.
         FacetrainError: a detection is not finite.
     """
+    own = each_class(config, classes)
     if len(samples) != len(predictions):
         raise ValueError(f"{len(samples)} labelled pictures and {len(predictions)} predictions")
     labelled = gather_labels(samples)
     if config.outside == "drop":
-        labelled = _dropped(labelled, within_limits(labelled.boxes, config))
-        predictions = [_inside(prediction, config) for prediction in predictions]
-    found = match(labelled, predictions, config.iou_threshold)
+        labelled = _dropped(labelled, within_limits(labelled.boxes, labelled.labels, own))
+        predictions = [_inside(prediction, own) for prediction in predictions]
+    found = match(labelled, predictions, np.array([one.iou_threshold for one in own]), config.whole_pixels)
     return DetectionResults(
         classes=tuple(classes),
         config=config,
         labelled=labelled,
         found=found,
         sizes=np.array([prediction.size for prediction in predictions], np.float64).reshape(-1, 2),
-        counted=within_limits(labelled.boxes, config),
-        countable=within_limits(found.boxes, config),
+        counted=within_limits(labelled.boxes, labelled.labels, own),
+        countable=within_limits(found.boxes, found.labels, own),
     )
 
 
-def within_limits(boxes: Floats, config: MetricsConfig) -> Mask:
-    """[N] boxes whose width and height, in pixels, lie within the limits or on them."""
-    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    wide = (width >= config.minimum_width) & (width <= config.maximum_width)
-    return wide & (height >= config.minimum_height) & (height <= config.maximum_height)
+def within_limits(boxes: Floats, labels: NDArray[np.integer], configs: Sequence[MetricsConfig]) -> Mask:
+    """[N] boxes [N, 4] whose width and height, in pixels, lie within the limits of their class or on them."""
+    inside = np.ones(len(boxes), bool)
+    for axis, side in enumerate(("width", "height")):
+        length = boxes[:, axis + 2] - boxes[:, axis]
+        least, most = (np.array([getattr(one, f"{end}_{side}") for one in configs]) for end in ("minimum", "maximum"))
+        inside &= (length >= least[labels]) & (length <= most[labels])
+    return inside
 
 
 def heights(boxes: Floats) -> Floats:
@@ -192,8 +209,8 @@ def _dropped(labelled: Labelled, kept: Mask) -> Labelled:
     )
 
 
-def _inside(prediction: PictureDetections, config: MetricsConfig) -> PictureDetections:
-    kept = within_limits(prediction.boxes.astype(np.float64), config)
+def _inside(prediction: PictureDetections, configs: Sequence[MetricsConfig]) -> PictureDetections:
+    kept = within_limits(prediction.boxes.astype(np.float64), prediction.labels, configs)
     return replace(
         prediction, boxes=prediction.boxes[kept], scores=prediction.scores[kept], labels=prediction.labels[kept]
     )

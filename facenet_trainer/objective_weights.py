@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..configs.facenet.per_class import each_class
 from ..configs.facenet.schema import LossConfig
 from ..errors import ConfigError
 
@@ -24,13 +26,18 @@ class ObjectiveWeights:
         sums: [C, 2] float64 sums of the training steps' costs since the last `end_epoch`.
     """
 
-    def __init__(self, config: LossConfig, num_classes: int) -> None:
-        target = torch.tensor([config.coverage_weight, config.bbox_weight], dtype=torch.float64)
-        if target.sum() == 0:
-            raise ConfigError("loss.coverage_weight and loss.bbox_weight are both 0: nothing would be learnt")
+    def __init__(self, config: LossConfig, classes: Sequence[str]) -> None:
+        own = each_class(config, classes)
+        target = torch.tensor([[one.coverage_weight, one.bbox_weight] for one in own], dtype=torch.float64)
+        total = target.sum(dim=1, keepdim=True)
+        for name, learnt in zip(classes, total.flatten().tolist(), strict=True):
+            if learnt == 0:
+                raise ConfigError(
+                    f"loss.coverage_weight and loss.bbox_weight are both 0 for {name}: nothing would be learnt of it"
+                )
         self.automatic = config.autoweighting
         self.limits = (config.min_objective_weight, config.max_objective_weight)
-        self.target = (target / target.sum()).repeat(num_classes, 1)
+        self.target = target / total
         self.weights = self.target.clone()
         self.sums = torch.zeros_like(self.target)
 

@@ -12,13 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 from ..configs.compose import changed
+from ..configs.facenet.per_class import each_class
 from ..configs.facenet.schema import ClusteringConfig, InputConfig
 from ..datasets.resizing import PicturePreprocessing, Placement
 from ..datasets.sample import ByteArray
 from ..errors import ConfigError
 from ..export.runtime import EXPORTED, Runtime, TorchRuntime, open_runtime
 from ..training.distributed import pick_device
-from .clustering import batch_detections, class_configs
+from .clustering import batch_detections
+from .frame import Frame
 from .graph import GridBoxGraph, graph_info
 from .matching import PictureDetections
 from .network import GridBoxArchitecture, decode_boxes
@@ -79,7 +81,7 @@ class Predictor:
         trained = {key: value for key, value in (meta.config.get("clustering") or {}).items() if key in known}
         settings = changed(ClusteringConfig(**trained), clustering or {}, "clustering")
         predictor = cls(runtime, wanted, settings)
-        class_configs(settings, predictor.classes)  # refuses what does not fit before anything is done
+        each_class(settings, predictor.classes)  # refuses what does not fit before anything is done
         return predictor
 
     def confident(self, found: PictureDetections, min_score: float) -> PictureDetections:
@@ -93,8 +95,11 @@ class Predictor:
         kept = found.scores >= least[found.labels]
         return replace(found, boxes=found.boxes[kept], scores=found.scores[kept], labels=found.labels[kept])
 
-    def predict(self, pictures: Sequence[ByteArray]) -> list[PictureDetections]:
+    def predict(self, pictures: Sequence[ByteArray], frame: Frame | None = None) -> list[PictureDetections]:
         """What is in each picture, RGB [H, W, 3] or grey [H, W]; one forward pass for all.
+
+        Args:
+            frame: what boxes are given in pixels of; None: the pictures as they are.
 
         Raises FacetrainError when the network's outputs are not finite.
         """
@@ -102,12 +107,13 @@ class Predictor:
         images = torch.from_numpy(np.stack([image for image, _ in inputs]).transpose(0, 3, 1, 2))
         sizes = [(picture.shape[1], picture.shape[0]) for picture in pictures]
         output = self.runtime.run(scaled(images.to(self.device)))
-        return self.found(output, [place for _, place in inputs], sizes)
+        places = [place for _, place in inputs]
+        return self.found(output, *(frame.placed(places, sizes) if frame else (places, sizes)))
 
     def found(
         self, output: dict[str, torch.Tensor], places: Sequence[Placement], sizes: Sequence[tuple[int, int]]
     ) -> list[PictureDetections]:
-        """What the runtime's output on N pictures means in each of them.
+        """What the runtime's output on N pictures means in each of them, or in another frame of theirs.
 
         Args:
             places: where each picture lies in the input.

@@ -6,7 +6,7 @@ is drawn in the k-th step, so the number of steps is how many boxes lie over one
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -71,10 +71,9 @@ def _one_thread() -> Iterator[None]:
 def rasterize(
     boxes: Tensor,
     labels: Tensor,
-    config: RasterizerConfig,
+    configs: Sequence[RasterizerConfig],
     *,
     grid: tuple[int, int],
-    num_classes: int,
     stride: int = 16,
     scale: float = 35.0,
     offset: float = 0.5,
@@ -87,24 +86,26 @@ def rasterize(
     Args:
         boxes: [B, N, 4] (x1, y1, x2, y2), pixels of the input. Boxes that are empty or not finite draw nothing.
         labels: [B, N] int64 class, -1 where there is no box.
+        configs: the shapes of each of the C classes.
         grid: height and width in cells.
         stride: pixels a cell.
         scale, offset: those of the network, see `network.decode_boxes`.
     """
     height, width = grid
-    batch = len(boxes)
+    batch, num_classes = len(boxes), len(configs)
     image, ordinal = _real(boxes, labels >= 0)
     order = torch.argsort(boxes[image, ordinal, 3], stable=True)
     image, ordinal = image[order], ordinal[order]
     edges = boxes[image, ordinal].double()  # sums of float32 squares would misplace samples on the ellipse's edge
-    ellipses = _ellipses(edges / stride, config)
+    label = labels[image, ordinal]
+    ellipses = _ellipses(edges / stride, label, configs)
     pairs = _pairs(ellipses, height, width)
-    plane = image * num_classes + labels[image, ordinal]
+    plane = image * num_classes + label
     slot = (plane[pairs.box] * height + pairs.y) * width + pairs.x
     lit = _samples_inside(ellipses, pairs, ellipses.ax, ellipses.ay)
-    # An ellipse that fills the box, as FaceNet's does, is its own dead zone.
+    # Ellipses that fill their boxes, as FaceNet's do, are their own dead zones.
     dead = lit
-    if not config.cov_radius_x == config.cov_radius_y == 1:
+    if not all(config.cov_radius_x == config.cov_radius_y == 1 for config in configs):
         dead = _samples_inside(ellipses, pairs, ellipses.dx, ellipses.dy)
     winner = _draw(slot, lit, dead, batch * num_classes * height * width)
 
@@ -134,21 +135,25 @@ def _distances(x: Tensor, y: Tensor, edges: Tensor, scale: float) -> tuple[Tenso
     return (x - left) / scale, (y - top) / scale, (right - x) / scale, (bottom - y) / scale
 
 
-def _ellipses(boxes: Tensor, config: RasterizerConfig) -> _Ellipses:
-    """Of boxes [F, 4] in cells (§2.1)."""
+def _ellipses(boxes: Tensor, label: Tensor, configs: Sequence[RasterizerConfig]) -> _Ellipses:
+    """Of boxes [F, 4] in cells, of the classes label [F] (§2.1)."""
+
+    def own(name: str) -> Tensor:
+        return boxes.new_tensor([getattr(config, name) for config in configs])[label]
+
     x1, y1, x2, y2 = boxes.unbind(dim=1)
-    cx = x1 + config.cov_center_x * (x2 - x1)
-    cy = y1 + config.cov_center_y * (y2 - y1)
-    half_x = cx - x1 if config.cov_center_x < 0.5 else x2 - cx
-    half_y = cy - y1 if config.cov_center_y < 0.5 else y2 - cy
-    ax = (config.cov_radius_x * half_x).clamp(min=0.1)
-    ay = (config.cov_radius_y * half_y).clamp(min=0.1)
-    smallest = config.bbox_min_radius
+    center_x, center_y = own("cov_center_x"), own("cov_center_y")
+    cx = x1 + center_x * (x2 - x1)
+    cy = y1 + center_y * (y2 - y1)
+    half_x = torch.where(center_x < 0.5, cx - x1, x2 - cx)
+    half_y = torch.where(center_y < 0.5, cy - y1, y2 - cy)
+    ax = (own("cov_radius_x") * half_x).clamp(min=0.1)
+    ay = (own("cov_radius_y") * half_y).clamp(min=0.1)
+    smallest, reach = own("bbox_min_radius"), own("deadzone_radius")
     ay = torch.where(ax < smallest, ay * (smallest / ax), ay)  # both grow, so that the shape stays
-    ax = ax.clamp(min=smallest)
+    ax = torch.maximum(ax, smallest)
     ax = torch.where(ay < smallest, ax * (smallest / ay), ax)
-    ay = ay.clamp(min=smallest)
-    reach = config.deadzone_radius
+    ay = torch.maximum(ay, smallest)
     dx = torch.maximum((1 - reach) * ax + reach * half_x, ax)
     dy = torch.maximum((1 - reach) * ay + reach * half_y, ay)
     return _Ellipses(cx, cy, ax, ay, dx, dy, 1 / (4 * ax * ay).clamp(min=1))

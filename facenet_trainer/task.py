@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..configs.compose import to_plain
+from ..configs.facenet.per_class import each_class
 from ..configs.facenet.schema import FacenetTrainSpec
 from ..datasets.pictures import with_ignored
 from ..datasets.resizing import PicturePreprocessing, Placement
@@ -21,6 +22,7 @@ from ..training.qat import plain, quantization
 from ..training.regularizer import regularization
 from ..training.trackers import Picture
 from .draw import draw_boxes
+from .frame import Frame
 from .losses import GridLoss
 from .matching import PictureDetections
 from .metrics import DetectionResults, detection_results
@@ -53,7 +55,10 @@ class FacenetTask:
         self.spec = spec
         self.val_samples = val_samples
         self.grid_loss = GridLoss(spec.loss, self.architecture.classes, self.architecture.bbox_scale)
-        self.objectives = ObjectiveWeights(spec.loss, len(self.architecture.classes))
+        self.objectives = ObjectiveWeights(spec.loss, self.architecture.classes)
+        self.rasterizer = each_class(spec.rasterizer, self.architecture.classes)
+        each_class(spec.metrics, self.architecture.classes)  # refuses what does not fit before the first validation
+        self.frame = Frame(spec.metrics.pixels, preprocessing)
 
     def step(self, forward: Forward, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Loss and parts of a batch of pictures [N, 3, H, W]."""
@@ -72,9 +77,8 @@ class FacenetTask:
         targets = rasterize(
             batch["boxes"],
             batch["labels"],
-            self.spec.rasterizer,
+            self.rasterizer,
             grid=(output.bbox.shape[2], output.bbox.shape[3]),
-            num_classes=len(architecture.classes),
             stride=architecture.stride,
             scale=architecture.bbox_scale,
             offset=architecture.bbox_offset,
@@ -99,43 +103,45 @@ class FacenetTask:
 
     def results(self, forward: Forward, loader: DataLoader, processes: Processes) -> tuple[DetectionResults, float]:
         """The detections of every validation picture, and their mean cost; the same on every rank."""
-        rows: dict[int, tuple[PictureDetections, float]] = {}
+        rows: dict[int, tuple[PictureDetections, Placement, float]] = {}
         for batch in loader:
             device_batch = {name: value.to(processes.device) for name, value in batch.items()}
             output = forward(scaled(device_batch["image"]))
-            found = self._found(output, batch)
+            places = [Placement(*row) for row in batch["placement"].tolist()]
+            found = self._found(output, batch, self.frame)
             for i, index in enumerate(batch["index"].tolist()):
                 # One by one: a cost is a mean over its batch, and batches depend on the number of processes.
                 one = {name: value[i : i + 1] for name, value in device_batch.items()}
                 costs = self._costs(GridOutput(*(part[i : i + 1] for part in output)), one)
-                rows[index] = found[i], float(self.grid_loss.total(costs, self.objectives.weights))
+                rows[index] = found[i], places[i], float(self.grid_loss.total(costs, self.objectives.weights))
         everything = {index: row for part in processes.gather(rows) for index, row in part.items()}
         ordered = [everything[index] for index in sorted(everything)]
         samples = [
-            with_ignored(sample, self.preprocessing.place(*found.size), self.spec.data.ignore)
-            for sample, (found, _) in zip(self.val_samples, ordered, strict=True)
+            self.frame.labels(with_ignored(sample, place, self.spec.data.ignore), place)
+            for sample, (_, place, _) in zip(self.val_samples, ordered, strict=True)
         ]
-        predictions = [found for found, _ in ordered]
+        predictions = [found for found, _, _ in ordered]
         results = detection_results(samples, predictions, self.architecture.classes, self.spec.metrics)
-        return results, float(np.mean([cost for _, cost in ordered]))
+        return results, float(np.mean([cost for _, _, cost in ordered]))
 
-    def _found(self, output: GridOutput, batch: Batch) -> list[PictureDetections]:
+    def _found(self, output: GridOutput, batch: Batch, frame: Frame) -> list[PictureDetections]:
         places = [Placement(*row) for row in batch["placement"].tolist()]
         sizes = [(width, height) for width, height in batch["size"].tolist()]
         boxes = decoded(self.architecture, output.bbox)
         coverage = output.coverage_logits.float().sigmoid().flatten(2)
-        return picture_detections(boxes, coverage, self.architecture.classes, self.spec.clustering, places, sizes)
+        classes, placed = self.architecture.classes, frame.placed(places, sizes)
+        return picture_detections(boxes, coverage, classes, self.spec.clustering, *placed)
 
     def pictures(self, forward: Forward, loader: DataLoader, processes: Processes, count: int) -> list[Picture]:
         """The first pictures, as the network sees them, with labels and detections drawn."""
         drawn: list[Picture] = []
+        seen = Frame("network", self.preprocessing)
         for batch in loader:
-            found = self._found(forward(scaled(batch["image"].to(processes.device))), batch)
+            found = self._found(forward(scaled(batch["image"].to(processes.device))), batch, seen)
             for i in range(min(len(found), count - len(drawn))):
-                place = Placement(*batch["placement"][i].tolist())
                 image = batch["image"][i].numpy().transpose(1, 2, 0)
                 truth = batch["boxes"][i].numpy()[batch["labels"][i].numpy() >= 0]
-                picture = draw_boxes(image, place.to_input(found[i].boxes), found[i].scores, truth)
+                picture = draw_boxes(image, found[i].boxes, found[i].scores, truth)
                 drawn.append((picture, f"picture {int(batch['index'][i])}"))
             if len(drawn) >= count:
                 break

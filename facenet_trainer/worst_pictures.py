@@ -7,7 +7,7 @@ import numpy as np
 from ..datasets.sample import ByteArray
 from ..training.report import Pictures
 from .boxes import Floats
-from .detection_results import FoundPictures, picture_of
+from .detection_results import FoundPictures
 from .draw import draw_boxes
 
 SIDE = 736  # pixels of the longer side: what a column of the report can show
@@ -38,7 +38,7 @@ def drawn(found: FoundPictures, index: int, min_scores: Floats) -> ByteArray:
     """RGB picture `index`, its longer side `SIDE` pixels unless that enlarges it too much, with its boxes."""
     from PIL import Image
 
-    picture = Image.fromarray(picture_of(found.samples[index])).convert("RGB")
+    picture = Image.fromarray(found.picture(index)).convert("RGB")
     scale = min(SIDE / max(picture.size), MOST_ENLARGED)
     size = max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)
     image = np.asarray(picture.resize(size, Image.Resampling.LANCZOS))

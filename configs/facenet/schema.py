@@ -156,6 +156,7 @@ class RasterizerConfig:
     bbox_min_radius: float = key(1.0, "smallest semi-axis, cells", low=0.01, high=1.0)
     deadzone_radius: float = key(0.67, "how far the dead zone goes from the ellipse to the edge of the box",
                                  low=0.0, high=1.0)  # fmt: skip
+    per_class: dict[str, dict[str, float]] = key({}, "other shapes for a class: {face: {cov_radius_x: 0.4}}")
 
 
 @dataclass
@@ -180,6 +181,8 @@ class LossConfig:
     regularizer: str = key("l1", "penalty on convolution kernels and biases, before pruning; none when retraining",
                            choices=("none", "l1", "l2"))  # fmt: skip
     regularizer_weight: float = key(3e-9, "factor of the penalty", low=0.0, high=10.0)
+    per_class: dict[str, dict[str, float]] = key({}, "a class's own coverage_foreground_weight, coverage_"
+                                                     "weight, bbox_weight: {face: {bbox_weight: 5}}")  # fmt: skip
 
     def __post_init__(self) -> None:
         ordered(self, "loss", ("min_objective_weight", "max_objective_weight"))
@@ -213,13 +216,18 @@ class MetricsConfig:
     average_precision: str = key("voc", "voc: area under the whole envelope; tao_sample: VOC 2007's 11 points; "
                                         "tao_integrate: TAO's INTEGRATE",
                                  choices=("voc", "tao_sample", "tao_integrate"))  # fmt: skip
-    minimum_width: float = key(0.0, "narrower faces are ignored, pixels of the picture", low=0.0)
-    minimum_height: float = key(0.0, "lower faces are ignored, pixels of the picture", low=0.0)
-    maximum_width: float = key(9999.0, "wider faces are ignored, pixels of the picture", low=0.0)
-    maximum_height: float = key(9999.0, "higher faces are ignored, pixels of the picture", low=0.0)
+    minimum_width: float = key(0.0, "narrower faces are ignored, pixels", low=0.0)
+    minimum_height: float = key(0.0, "lower faces are ignored, pixels", low=0.0)
+    maximum_width: float = key(9999.0, "wider faces are ignored, pixels", low=0.0)
+    maximum_height: float = key(9999.0, "higher faces are ignored, pixels", low=0.0)
+    per_class: dict[str, dict[str, float]] = key({}, "another overlap or other limits for a class: "
+                                                     "{face: {iou_threshold: 0.7}}")  # fmt: skip
     outside: str = key("ignore", "faces and detections outside those limits: ignore: neither rewarded nor punished; "
                                  "drop: TAO's, as if they were not there",
                        choices=("ignore", "drop"))  # fmt: skip
+    pixels: str = key("picture", "what is measured in: picture: pixels of the picture; network: TAO's, pixels of the "
+                                 "network's input", choices=("picture", "network"))  # fmt: skip
+    whole_pixels: bool = key(False, "TAO's overlap: edges are rounded, and the last pixel belongs to the box")
 
 
 @dataclass

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from sklearn.cluster import DBSCAN
 
+from facetrain.configs.facenet.per_class import each_class
 from facetrain.configs.facenet.schema import ClusteringConfig
 from facetrain.errors import ConfigError, FacetrainError
-from facetrain.facenet_trainer.clustering import batch_detections, class_configs, cluster, detections
+from facetrain.facenet_trainer.clustering import batch_detections, cluster, detections
 from facetrain.facenet_trainer.dbscan import EPS_SLACK, dbscan
 
 BOX = [100.0, 50.0, 200.0, 150.0]
@@ -164,7 +165,7 @@ def test_every_class_of_every_picture_is_clustered_for_itself():
 
 def test_a_class_s_own_thresholds_stand_over_the_common_ones():
     config = ClusteringConfig(dbscan_eps=0.25, per_class={"face": {"dbscan_eps": 0.5}})
-    face, mask = class_configs(config, ["face", "mask"])
+    face, mask = each_class(config, ["face", "mask"])
     assert (face.dbscan_eps, mask.dbscan_eps) == (0.5, 0.25)
 
 
@@ -174,7 +175,7 @@ def test_a_class_s_own_thresholds_stand_over_the_common_ones():
         ({"Face": {"dbscan_eps": 0.2}}, "clustering.per_class.Face: not a target class; did you mean face"),
         (
             {"face": {"dbscan_epsilon": 0.2}},
-            "clustering.per_class.face.dbscan_epsilon: not a threshold; did you mean dbscan_eps",
+            "clustering.per_class.face.dbscan_epsilon: a class has no such key; did you mean dbscan_eps",
         ),
         ({"face": {"dbscan_eps": 1.2}}, r"clustering.per_class.face.dbscan_eps=1.2 is not accepted \[0 to 1\]"),
         ({"face": {"minimum_bounding_box_height": -1.0}}, r"height=-1.0 is not accepted \[at least 0\]"),
@@ -183,7 +184,7 @@ def test_a_class_s_own_thresholds_stand_over_the_common_ones():
 )
 def test_a_class_s_thresholds_are_checked(per_class, message):
     with pytest.raises(ConfigError, match=message):
-        class_configs(ClusteringConfig(per_class=per_class), ["face", "mask"])
+        each_class(ClusteringConfig(per_class=per_class), ["face", "mask"])
 
 
 @pytest.mark.parametrize(("box", "coverage"), [(BOX, np.nan), ([0, 0, np.nan, 9], 0.9), ([-np.inf, 0, 9, 9], 0.9)])

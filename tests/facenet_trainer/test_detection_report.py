@@ -4,11 +4,13 @@ import numpy as np
 from PIL import Image
 
 from facetrain.configs.facenet.schema import MetricsConfig
+from facetrain.datasets.resizing import PicturePreprocessing
 from facetrain.datasets.sample import DetectionSample, Rejection
 from facetrain.facenet_trainer.detection_report import write_training_report
 from facetrain.facenet_trainer.detection_results import FoundPictures
 from facetrain.facenet_trainer.detection_tables import class_table, cut_table, group_table, summary_table
 from facetrain.facenet_trainer.draw import FOUND, IGNORED, TRUTH
+from facetrain.facenet_trainer.frame import Frame
 from facetrain.facenet_trainer.matching import PictureDetections
 from facetrain.facenet_trainer.metrics import detection_results
 from facetrain.facenet_trainer.worst_pictures import SIDE, drawn, worst_pictures
@@ -31,6 +33,9 @@ def picture(name, boxes, ignore=(), source="one", side=100, **attributes):
     return DetectionSample(image, boxes_of(*boxes), labels, boxes_of(*ignore), known, name, source)
 
 
+AS_THEY_ARE = Frame("picture", PicturePreprocessing(96, 64))
+
+
 def found(*pictures, classes=("face",), rejections=(), **settings):
     """Pictures given as (sample, [(box, score), ...])."""
     samples = [sample for sample, _ in pictures]
@@ -43,9 +48,8 @@ def found(*pictures, classes=("face",), rejections=(), **settings):
         )
         for sample, rows in pictures
     ]
-    return FoundPictures(
-        samples, predictions, detection_results(samples, predictions, classes, MetricsConfig(**settings)), rejections
-    )
+    results = detection_results(samples, predictions, classes, MetricsConfig(**settings))
+    return FoundPictures(samples, predictions, results, AS_THEY_ARE, rejections)
 
 
 def two_pictures(**settings):

@@ -28,7 +28,7 @@ def targets(num_classes: int = 1, images: int = 2) -> GridTargets:
     """A face of 56 by 72 px in every image and class."""
     boxes = torch.tensor([[[20.0, 12, 76, 84]] * num_classes] * images)
     labels = torch.arange(num_classes).expand(images, -1)
-    return rasterize(boxes, labels, RasterizerConfig(), grid=(6, 6), num_classes=num_classes)
+    return rasterize(boxes, labels, [RasterizerConfig()] * num_classes, grid=(6, 6))
 
 
 def output(truth: GridTargets, seed: int = 0) -> GridOutput:
@@ -72,11 +72,21 @@ def test_reference_costs_are_means_over_all_cells_and_pictures():
     assert boxes == pytest.approx(float(distance / (2 * 4 * 36)), rel=1e-5)
 
 
+def test_a_class_can_have_its_own_foreground_weight():
+    truth = targets(num_classes=2)
+    out = GridOutput(torch.zeros_like(truth.bbox), torch.zeros_like(truth.coverage))
+    config = LossConfig(per_class={"1": {"coverage_foreground_weight": 0.5}})
+    face, mask = costs(config, out, truth)[:, 0].tolist()
+    covered = (truth.coverage > 0.5).double().mean(dim=(0, 2, 3)).tolist()  # at p = 1/2 a cell's entropy is ln 2
+    assert face == pytest.approx(math.log(2) * (0.05 * covered[0] + 0.95 * (1 - covered[0])), rel=1e-3)
+    assert mask == pytest.approx(math.log(2) / 2, rel=1e-3)
+
+
 def test_a_face_weighs_the_same_at_any_size():
     sizes = []
     for side in (40.0, 160.0):
         boxes = torch.tensor([[[100.0, 100, 100 + side, 100 + side]]])
-        truth = rasterize(boxes, torch.zeros(1, 1, dtype=torch.int64), RasterizerConfig(), grid=(20, 20), num_classes=1)
+        truth = rasterize(boxes, torch.zeros(1, 1, dtype=torch.int64), [RasterizerConfig()], grid=(20, 20))
         out = GridOutput(truth.bbox + 0.1, torch.zeros_like(truth.coverage))
         sizes.append(float(costs(LossConfig(), out, truth)[0, 1]))
     assert sizes[0] == pytest.approx(sizes[1], rel=0.1)
@@ -141,9 +151,11 @@ def test_overlap_is_the_generalised_iou_of_the_decoded_boxes():
 
 def test_overlap_of_a_right_box_is_nothing_even_where_the_cell_lies_outside_it():
     tiny = rasterize(
-        torch.tensor([[[100.0, 100, 110, 112]]]), torch.zeros(1, 1, dtype=torch.int64), RasterizerConfig(),
-        grid=(9, 9), num_classes=1,
-    )  # fmt: skip
+        torch.tensor([[[100.0, 100, 110, 112]]]),
+        torch.zeros(1, 1, dtype=torch.int64),
+        [RasterizerConfig()],
+        grid=(9, 9),
+    )
     assert tiny.bbox[0, 0, 6, 6] < 0  # the cell's corner lies left of the face
     loss = overlap_loss(tiny.bbox[:, None], tiny.bbox[:, None], 0.5 / 35)
     assert loss[tiny.coverage > 0].abs().max() < 1e-5
@@ -267,7 +279,7 @@ def shared_case(part: slice, learn: bool = True) -> tuple[torch.Tensor, torch.Te
 
     boxes = torch.tensor([[[20.0, 12, 76, 84]], [[1, 1, 90, 95]], [[40, 40, 44, 45]], [[0, 0, 1, 1]]])[part]
     labels = torch.tensor([[0], [0], [0], [-1]])[part]
-    truth = rasterize(boxes, labels, RasterizerConfig(), grid=(6, 6), num_classes=1)
+    truth = rasterize(boxes, labels, [RasterizerConfig()], grid=(6, 6))
     config = LossConfig(coverage="focal", bbox="giou", autoweighting=True)
     parameter = torch.linspace(-1, 1, 4 * 5 * 36).reshape(4, 5, 6, 6).requires_grad_(learn)
     factor = torch.ones(1, requires_grad=learn)  # one weight that all pictures share
@@ -275,7 +287,7 @@ def shared_case(part: slice, learn: bool = True) -> tuple[torch.Tensor, torch.Te
     loss = GridLoss(config, ["face"], 35.0)
     out = GridOutput(prediction[:, :4], prediction[:, 4:])
     cost = loss.costs(out, truth, torch.ones_like(truth.coverage), torch.ones(len(boxes)))
-    weights = ObjectiveWeights(config, 1)
+    weights = ObjectiveWeights(config, ["face"])
     total = loss.total(cost, weights.weights)
     if learn:
         weights.add(cost)

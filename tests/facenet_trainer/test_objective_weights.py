@@ -9,18 +9,31 @@ from facetrain.configs.facenet.schema import LossConfig
 from facetrain.errors import ConfigError
 from facetrain.facenet_trainer.objective_weights import ObjectiveWeights
 
+CLASSES = ["face", "mask", "hand"]
+TWO = CLASSES[:2]
+
 
 def automatic(classes: int = 1, **config) -> ObjectiveWeights:
-    return ObjectiveWeights(LossConfig(autoweighting=True, **config), classes)
+    return ObjectiveWeights(LossConfig(autoweighting=True, **config), CLASSES[:classes])
 
 
 def test_initial_weights_are_shares():
-    weights = ObjectiveWeights(LossConfig(), 2).weights
+    weights = ObjectiveWeights(LossConfig(), TWO).weights
     torch.testing.assert_close(weights, torch.tensor([[1 / 11, 10 / 11]] * 2, dtype=torch.float64))
 
 
+def test_a_class_can_have_its_own():
+    config = LossConfig(per_class={"mask": {"bbox_weight": 3.0}})
+    weights = ObjectiveWeights(config, TWO).weights
+    torch.testing.assert_close(weights, torch.tensor([[1 / 11, 10 / 11], [1 / 4, 3 / 4]], dtype=torch.float64))
+    with pytest.raises(ConfigError, match=r"loss\.per_class\.mask\.focal_gamma: a class has no such key"):
+        ObjectiveWeights(LossConfig(per_class={"mask": {"focal_gamma": 1.0}}), TWO)
+    with pytest.raises(ConfigError, match="both 0 for mask"):
+        ObjectiveWeights(LossConfig(coverage_weight=0, per_class={"mask": {"bbox_weight": 0}}), TWO)
+
+
 def test_fixed_weights_stay():
-    weights = ObjectiveWeights(LossConfig(), 1)
+    weights = ObjectiveWeights(LossConfig(), ["face"])
     before = weights.weights.clone()
     weights.add(torch.tensor([[5.0, 1.0]]))
     weights.end_epoch()
@@ -96,4 +109,4 @@ def test_costs_keep_no_graph():
 
 def test_nothing_to_learn():
     with pytest.raises(ConfigError, match=r"loss\.coverage_weight and loss\.bbox_weight are both 0"):
-        ObjectiveWeights(LossConfig(coverage_weight=0, bbox_weight=0), 1)
+        ObjectiveWeights(LossConfig(coverage_weight=0, bbox_weight=0), ["face"])

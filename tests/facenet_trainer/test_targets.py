@@ -18,7 +18,7 @@ def draw(boxes, grid=(6, 6), labels=None, num_classes=1, **config):
     """Targets of one image."""
     boxes = torch.tensor(boxes, dtype=torch.float32).reshape(1, -1, 4)
     labels = torch.tensor([[0] * boxes.shape[1] if labels is None else labels])
-    return rasterize(boxes, labels, RasterizerConfig(**config), grid=grid, num_classes=num_classes)
+    return rasterize(boxes, labels, [RasterizerConfig(**config)] * num_classes, grid=grid)
 
 
 def rows(grid):
@@ -127,7 +127,7 @@ def test_every_rule_on_crowds_of_two_classes(config):
     corner = torch.rand(3, 25, 2, generator=generator) * 120 - 30
     boxes = torch.cat([corner, corner + size], dim=2)
     labels = torch.randint(-1, 2, (3, 25), generator=generator)
-    targets = rasterize(boxes, labels, config, grid=(6, 7), num_classes=2)
+    targets = rasterize(boxes, labels, [config, config], grid=(6, 7))
     for image in range(3):
         coverage, owner = by_the_book(boxes[image].tolist(), labels[image].tolist(), config, (6, 7), 2)
         np.testing.assert_allclose(targets.coverage[image].numpy(), coverage)
@@ -136,11 +136,22 @@ def test_every_rule_on_crowds_of_two_classes(config):
         torch.testing.assert_close(decoded[lit], boxes[image][torch.tensor(owner)[lit]], atol=1e-4, rtol=0)
 
 
+def test_a_class_can_have_its_own_shape():
+    configs = [RasterizerConfig(), RasterizerConfig(cov_radius_x=0.4, cov_radius_y=0.5, cov_center_y=0.7)]
+    boxes, labels = random_boxes(2, 30), torch.arange(60).reshape(2, 30) % 2
+    together = rasterize(boxes, labels, configs, grid=(26, 46))
+    for label, config in enumerate(configs):
+        alone = rasterize(boxes, torch.where(labels == label, label, -1), [config] * 2, grid=(26, 46))
+        for ours, theirs in zip(together, alone, strict=True):
+            part = slice(label * ours.shape[1] // 2, (label + 1) * ours.shape[1] // 2)
+            assert torch.equal(ours[:, part], theirs[:, part])
+
+
 @pytest.mark.parametrize("radius", [1.0, 0.5])
 def test_agrees_with_the_plain_loop_at_full_size(radius):
     config = RasterizerConfig(cov_radius_x=radius, cov_radius_y=radius)
     boxes, labels = random_boxes(4, 60), torch.arange(240).reshape(4, 60) % 3 - 1
-    targets = rasterize(boxes, labels, config, grid=(26, 46), num_classes=2)
+    targets = rasterize(boxes, labels, [config, config], grid=(26, 46))
     reference = plain_rasterize(boxes.numpy(), labels.numpy(), config, (26, 46), 2)
     for ours, theirs in zip(targets, reference, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-6)
@@ -148,7 +159,7 @@ def test_agrees_with_the_plain_loop_at_full_size(radius):
 
 def test_decoding_gives_the_box_back_at_every_covered_cell():
     boxes = random_boxes(8, 1)
-    targets = rasterize(boxes, torch.zeros(8, 1, dtype=torch.int64), RasterizerConfig(), grid=(26, 46), num_classes=1)
+    targets = rasterize(boxes, torch.zeros(8, 1, dtype=torch.int64), [RasterizerConfig()], grid=(26, 46))
     decoded = decode_boxes(targets.bbox, 16, 35.0, 0.5)
     lit = targets.coverage.flatten(2) > 0
     assert lit.any(dim=2).all()
@@ -159,7 +170,7 @@ def test_decoding_gives_the_box_back_at_every_covered_cell():
 def test_scale_and_offset():
     box = torch.tensor([[[13.0, 21.0, 71.0, 90.0]]])
     targets = rasterize(
-        box, torch.zeros(1, 1, dtype=torch.int64), RasterizerConfig(), grid=(3, 3), num_classes=1,
+        box, torch.zeros(1, 1, dtype=torch.int64), [RasterizerConfig()], grid=(3, 3),
         stride=32, scale=12.0, offset=16.0,
     )  # fmt: skip
     decoded = decode_boxes(targets.bbox, 32, 12.0, 16.0)[0, 0]
@@ -179,7 +190,7 @@ def test_boxes_that_cannot_be_drawn_leave_no_trace():
 
 def test_no_boxes_at_all():
     targets = rasterize(
-        torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.int64), RasterizerConfig(), grid=(3, 4), num_classes=2
+        torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.int64), [RasterizerConfig()] * 2, grid=(3, 4)
     )
     assert [tuple(part.shape) for part in targets] == [(2, 2, 3, 4), (2, 2, 3, 4), (2, 8, 3, 4)]
     assert not any(part.any() for part in targets)
