@@ -77,6 +77,19 @@ class Conversion:
             return
         self.entries.append(Entry(kind, given, key, value, note))
 
+    def add_of_class(self, owner: str, kind: str, given: Given, key: str, value: Any, note: str = "") -> None:
+        """Adds an entry for a value of one class: a number under the section's per_class, where the key has another.
+
+        Args:
+            owner: the class; empty for the one that the section's own keys are of.
+        """
+        section, _, name = key.rpartition(".")
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not owner or not number or self.values.get(key) == value:
+            self.add(kind, given, key, value, note)
+        else:
+            self.put(kind, given, f"{section}.per_class", (owner, name), float(value), note)
+
     def put(self, kind: str, given: Given, key: str, path: tuple[str, ...], value: Any, note: str = "") -> None:
         """Adds an entry for a value inside a mapping, such as one by class, whose names may hold dots."""
         whole = self.values.get(key, {})

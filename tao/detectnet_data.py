@@ -8,10 +8,11 @@ from typing import Any
 
 from ..errors import ConfigError
 from .account import FIXED, NONE, RENAMED, Conversion
+from .detectnet_classes import COST
 from .rules import general, number, whole, word
 from .values import Given
 
-DATASET, COST = "dataset_config.", "cost_function_config.target_classes["
+DATASET = "dataset_config."
 RECORDS = "detectnet_tfrecords"
 NAMES = {"tfrecords_path": "path", "image_directory_path": "images", "source_weight": "weight"}
 

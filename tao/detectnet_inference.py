@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .account import NONE, RENAMED, WEIGHTS_NOTE, Conversion
-from .detectnet_clusters import FALLBACK, convert_other_classes
+from .detectnet_classes import FALLBACK, other_class
 from .detectnet_rules import clustering_rules, model_file
 from .rules import Rule, apply, bracket, inverted, multiple_of_16, nothing, text, to, whole, word
 from .tracking_rules import wandb_rules
@@ -19,7 +19,7 @@ def convert_inference(given: Sequence[Given], conversion: Conversion) -> list[Gi
     """Adds the whole spec, and returns what nothing is known of."""
     left = []
     colours = _colours(given)
-    for item in apply(_rules(), convert_other_classes(given, conversion, CLASS), conversion):
+    for item in apply(_rules(), given, conversion, other_class(given)):
         name = bracket(item.key)
         if not item.key.startswith(CLASS):
             left.append(item)

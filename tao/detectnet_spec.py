@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ..errors import ConfigError
 from .account import FIXED, NONE, RENAMED, SAME, Conversion
-from .detectnet_clusters import convert_other_classes
-from .detectnet_data import COST, convert_classes, convert_export, convert_sources
+from .detectnet_classes import COST, other_class
+from .detectnet_data import convert_classes, convert_export, convert_sources
 from .detectnet_inference import convert_inference
 from .detectnet_messages import CONVERSION, INFERENCE
 from .detectnet_rules import training_rules
@@ -45,9 +45,9 @@ def _convert_training(given: Sequence[Given], conversion: Conversion) -> list[Gi
     values = {item.key: item.value for item in given}
     zooms_in = values.get("dataset_config.dataloader_mode") == "DEFAULT"
     left = list(given)
-    for convert in (convert_sources, convert_classes, _objectives, _clusters, _lists, _early_stopping):
+    for convert in (convert_sources, convert_classes, _objectives, _lists, _early_stopping):
         left = convert(left, conversion)
-    left = apply(training_rules(tao=tao, zooms_in=zooms_in), left, conversion)
+    left = apply(training_rules(tao=tao, zooms_in=zooms_in), left, conversion, other_class(given))
     if any(item.key.startswith("dataset_export_config[") for item in left):
         left = convert_export(left, conversion)
     _check_together(given, conversion)
@@ -58,6 +58,7 @@ def _convert_training(given: Sequence[Given], conversion: Conversion) -> list[Gi
 def _objectives(given: Sequence[Given], conversion: Conversion) -> list[Given]:
     """The weights of classes and of their objectives, by the names that they have there."""
     names = {item.key.rpartition(".")[0]: item for item in given if item.key.endswith("].name")}
+    other = other_class(given)
     left = []
     for item in given:
         block, _, name = item.key.rpartition(".")
@@ -81,16 +82,14 @@ def _objectives(given: Sequence[Given], conversion: Conversion) -> list[Given]:
             key = {"cov": "loss.coverage_weight", "bbox": "loss.bbox_weight"}[target]
             initial = next((i.value for i in given if i.key == f"{block}.initial_weight"), None)
             if name == "initial_weight":
-                conversion.add(RENAMED, item, key, item.value)
+                conversion.add_of_class(other(item), RENAMED, item, key, item.value)
             elif item.value == initial:
-                conversion.add(RENAMED, item, key, item.value, "under autoweighting the initial weight is the target")
+                conversion.add_of_class(
+                    other(item), RENAMED, item, key, item.value, "under autoweighting the initial weight is the target"
+                )
             else:
                 conversion.add(NONE, item, note="under autoweighting the initial weight is the target")
     return left
-
-
-def _clusters(given: Sequence[Given], conversion: Conversion) -> list[Given]:
-    return convert_other_classes(given, conversion, "postprocessing_config.target_class_config[")
 
 
 def _lists(given: Sequence[Given], conversion: Conversion) -> list[Given]:
@@ -188,5 +187,7 @@ def _imply(given: Sequence[Given], conversion: Conversion) -> None:
         conversion.imply("loss.bbox", "l1", "TAO has no other")
     if "evaluation_config" in blocks and tao:
         conversion.imply("metrics.outside", "drop", "TAO's")
+    if any(item.key.startswith("evaluation_config.evaluation_box_config[") for item in given):
+        conversion.imply("metrics.pixels", "network", "TAO's limits are pixels of the network's input")
     if "loss_mask_label_filter" in blocks:
         conversion.imply("data.ignore.preserve_ground_truth", False, unset)

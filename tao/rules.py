@@ -56,8 +56,16 @@ def nothing(note: str, *, check: Check | None = None) -> Rule:
     return Rule(NONE, (), note, check or anything, lambda value: value)
 
 
-def apply(rules: Mapping[str, Rule], given: Sequence[Given], conversion: Conversion) -> list[Given]:
+def apply(
+    rules: Mapping[str, Rule],
+    given: Sequence[Given],
+    conversion: Conversion,
+    other_class: Callable[[Given], str] = lambda item: "",
+) -> list[Given]:
     """Adds what the rules make of the values, and returns those that no rule is for, in their order.
+
+    Args:
+        other_class: see `Conversion.add_of_class`.
 
     Raises ConfigError with file, line and key for a value outside TAO's range.
     """
@@ -78,7 +86,7 @@ def apply(rules: Mapping[str, Rule], given: Sequence[Given], conversion: Convers
             else:
                 named_alike = item.key.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]
                 kind = rule.kind or (SAME if named_alike else RENAMED)
-                conversion.add(kind, item, key, value, rule.note)
+                conversion.add_of_class(other_class(item), kind, item, key, value, rule.note)
     return left
 
 

@@ -229,6 +229,9 @@ class MetricsConfig:
                                  "network's input", choices=("picture", "network"))  # fmt: skip
     whole_pixels: bool = key(False, "TAO's overlap: edges are rounded, and the last pixel belongs to the box")
 
+    def __post_init__(self) -> None:
+        ordered(self, "metrics", ("minimum_width", "maximum_width"), ("minimum_height", "maximum_height"))
+
 
 @dataclass
 class FacenetTrainSpec:

@@ -3,6 +3,7 @@
 import pytest
 
 from facetrain.configs.compose import load_content
+from facetrain.configs.facenet.per_class import each_class
 from facetrain.configs.facenet.schema import FacenetInferSpec, FacenetTrainSpec
 from facetrain.errors import ConfigError
 from facetrain.tao.account import FIXED, INVERTED, KINDS, NONE
@@ -37,7 +38,7 @@ NOTEBOOK = {
     "model.bbox_scale": 35.0, "model.bbox_offset": 0.5, "train.precision": "fp32",
     "train.val_every": 10, "metrics.iou_threshold": 0.5, "metrics.average_precision": "voc",
     "metrics.minimum_height": 4, "metrics.maximum_height": 9999, "metrics.minimum_width": 4,
-    "metrics.maximum_width": 9999,
+    "metrics.maximum_width": 9999, "metrics.pixels": "network",
     "loss.class_weights": {"face": 1.0}, "loss.coverage_foreground_weight": 0.05, "loss.coverage_weight": 1.0,
     "loss.bbox_weight": 10.0, "loss.autoweighting": False, "loss.max_objective_weight": 0.9999,
     "loss.min_objective_weight": 1e-4, "loss.regularizer": "l1", "loss.regularizer_weight": 3e-9,
@@ -170,7 +171,8 @@ def test_other_classes_keep_their_thresholds():
     text = f"postprocessing_config {{ {block % ('car', 0.2)} {block % ('a.b', 0.3)} }}"
     found = values(text)
     assert found["clustering.dbscan_eps"] == 0.2
-    assert found["clustering.per_class"] == {"a.b": {"dbscan_eps": 0.3, "coverage_threshold": 0.01}}
+    assert found["clustering.coverage_threshold"] == 0.01  # of both
+    assert found["clustering.per_class"] == {"a.b": {"dbscan_eps": 0.3}}
     text = text.replace("coverage_threshold: 0.01", "minimum_bounding_box_height: 20")
     assert load_content(FacenetTrainSpec, convert_detectnet(text, "s", "facetrain").nested()).clustering.per_class
 
@@ -187,13 +189,56 @@ def test_inference_of_several_classes_goes_by_the_default_entry():
     assert spec.clustering["per_class"]["human"] == {"dbscan_eps": 0.3}
 
 
+TWO_CLASSES = """
+evaluation_config {
+  minimum_detection_ground_truth_overlap { key: "car" value: 0.7 }
+  minimum_detection_ground_truth_overlap { key: "human" value: 0.5 }
+  evaluation_box_config { key: "human" value {
+    minimum_height: 25 maximum_height: 9999 minimum_width: 10 maximum_width: 9999 } }
+  evaluation_box_config { key: "car" value {
+    minimum_height: 40 maximum_height: 9999 minimum_width: 20 maximum_width: 9999 } }
+}
+cost_function_config {
+  target_classes { name: "car" class_weight: 1 coverage_foreground_weight: 0.05
+    objectives { name: "cov" initial_weight: 1 } objectives { name: "bbox" initial_weight: 10 } }
+  target_classes { name: "human" class_weight: 4 coverage_foreground_weight: 0.1
+    objectives { name: "cov" initial_weight: 1 } objectives { name: "bbox" initial_weight: 5 weight_target: 5 } }
+}
+bbox_rasterizer_config {
+  target_class_config { key: "car" value { cov_radius_x: 0.4 cov_radius_y: 0.4 bbox_min_radius: 1 } }
+  target_class_config { key: "human" value { cov_radius_x: 1.0 cov_radius_y: 1.0 bbox_min_radius: 1 } }
+  deadzone_radius: 0.4
+}
+"""
+
+
+def test_every_class_keeps_its_overlap_limits_weights_and_shapes():
+    conversion = convert_detectnet(TWO_CLASSES, "spec.txt", "facetrain")
+    found = conversion.values
+    assert found["metrics.iou_threshold"] == 0.7 and found["metrics.minimum_height"] == 25
+    assert found["metrics.per_class"] == {
+        "human": {"iou_threshold": 0.5}, "car": {"minimum_height": 40.0, "minimum_width": 20.0}
+    }  # fmt: skip
+    assert found["metrics.pixels"] == "network"  # what TAO's limits are in
+    assert found["loss.class_weights"] == {"car": 1.0, "human": 4.0}
+    assert found["loss.per_class"] == {"human": {"coverage_foreground_weight": 0.1, "bbox_weight": 5.0}}
+    assert found["rasterizer.cov_radius_x"] == 0.4 and found["rasterizer.deadzone_radius"] == 0.4
+    assert found["rasterizer.per_class"] == {"human": {"cov_radius_x": 1.0, "cov_radius_y": 1.0}}
+    assert not [entry for entry in conversion.entries if entry.kind == NONE and "name" not in entry.given.key]
+    spec = load_content(FacenetTrainSpec, conversion.nested())
+    car, human = each_class(spec.metrics, ["car", "human"])
+    assert (car.iou_threshold, car.minimum_height, car.minimum_width) == (0.7, 40, 20)
+    assert (human.iou_threshold, human.minimum_height, human.minimum_width) == (0.5, 25, 10)
+
+
 def test_a_second_value_for_one_key_is_not_lost_in_silence():
-    block = 'minimum_detection_ground_truth_overlap { key: "%s" value: %s }'
-    text = f"evaluation_config {{ {block % ('car', 0.7)} {block % ('human', 0.5)} {block % ('dog', 0.7)} }}"
+    block = 'target_class_config { key: "%s" value { clustering_config { clustering_algorithm: %s } } }'
+    blocks = " ".join(block % case for case in (("car", "DBSCAN"), ("human", "NMS"), ("dog", "DBSCAN")))
+    text = f"postprocessing_config {{ {blocks} }}"
     conversion = convert_detectnet(text, "spec.txt", "facetrain")
-    assert conversion.values["metrics.iou_threshold"] == 0.7
-    notes = {entry.given.key[-6:-1]: entry.note for entry in conversion.entries if entry.kind == NONE}
-    assert list(notes) == ["human"] and "0.7" in notes["human"]
+    assert conversion.values["clustering.algorithm"] == "dbscan"
+    notes = {entry.given.key.split("]")[0][-5:]: entry.note for entry in conversion.entries if entry.kind == NONE}
+    assert list(notes) == ["human"] and "dbscan" in notes["human"]
 
 
 def test_zooms_keep_the_sense_of_the_loader():
