@@ -256,7 +256,8 @@ def _label_filter() -> dict[str, Rule]:
     block = "loss_mask_label_filter."
     each = f"{block}objective_label_filter_configs[]."
     every = nothing("ignore regions count for all classes and both objectives")
-    inside = nothing("TAO masks boxes inside these limits, data.ignore those outside its own; set that by hand")
+    inside = nothing("data.ignore masks boxes beyond any of its limits, not those within all of several")
+    crossing = nothing("data.ignore.crop masks boxes that are not inside it, TAO's those that touch it")
     return {
         f"{block}mask_multiplier": to("data.ignore.mask_multiplier", check=share),
         f"{block}preserve_ground_truth": to("data.ignore.preserve_ground_truth"),
@@ -264,6 +265,6 @@ def _label_filter() -> dict[str, Rule]:
         f"{each}objective_names[]": every,
         **{f"{each}label_filter.bbox_dimensions_label_filter.{name}": inside
            for name in ("min_width", "min_height", "max_width", "max_height")},
-        **{f"{each}label_filter.bbox_crop_label_filter.crop_{side}": inside
+        **{f"{each}label_filter.bbox_crop_label_filter.crop_{side}": crossing
            for side in ("left", "right", "top", "bottom")},
     }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import ConfigError
-from .account import FIXED, NONE, RENAMED, SAME, Conversion
+from .account import FIXED, INVERTED, NONE, RENAMED, SAME, Conversion
 from .detectnet_classes import COST, other_class
 from .detectnet_data import convert_classes, convert_export, convert_sources
 from .detectnet_inference import convert_inference
@@ -45,7 +45,7 @@ def _convert_training(given: Sequence[Given], conversion: Conversion) -> list[Gi
     values = {item.key: item.value for item in given}
     zooms_in = values.get("dataset_config.dataloader_mode") == "DEFAULT"
     left = list(given)
-    for convert in (convert_sources, convert_classes, _objectives, _lists, _early_stopping):
+    for convert in (convert_sources, convert_classes, _objectives, _lists, _sizes_masked, _early_stopping):
         left = convert(left, conversion)
     left = apply(training_rules(tao=tao, zooms_in=zooms_in), left, conversion, other_class(given))
     if any(item.key.startswith("dataset_export_config[") for item in left):
@@ -113,6 +113,25 @@ def _lists(given: Sequence[Given], conversion: Conversion) -> list[Given]:
                 conversion.add(FIXED, item, key, values, "TAO's default loader dropped these boxes before the mask")
         else:
             left.append(item)
+    return left
+
+
+def _sizes_masked(given: Sequence[Given], conversion: Conversion) -> list[Given]:
+    """Filters of the loss mask with one limit of a box's size: what is up to a largest width is narrower than ours."""
+    marker = "].label_filter.bbox_dimensions_label_filter."
+    opposite = {"max_width": "min_width", "max_height": "min_height", "min_width": "max_width",
+                "min_height": "max_height"}  # fmt: skip
+    left = []
+    for item in given:
+        block, found, name = item.key.partition(marker)
+        limits = [other for other in given if other.key.startswith(block + marker)]
+        if not found or len(limits) > 1:
+            left.append(item)
+        elif accepted := number(0, above=True)(item.value):
+            raise ConfigError(f"{conversion.file}:{item.line}: {item.key}={item.value} is not accepted [{accepted}]")
+        else:
+            note = "boxes beyond a limit are ignored here, those within one were there"
+            conversion.add(INVERTED, item, f"data.ignore.{opposite[name]}", item.value, note)
     return left
 
 

@@ -231,6 +231,19 @@ def test_every_class_keeps_its_overlap_limits_weights_and_shapes():
     assert (human.iou_threshold, human.minimum_height, human.minimum_width) == (0.5, 25, 10)
 
 
+def test_a_mask_by_size_is_the_opposite_limit():
+    block = "objective_label_filter_configs { label_filter { bbox_dimensions_label_filter { %s } } }"
+    one = f"loss_mask_label_filter {{ {block % 'max_height: 8'} {block % 'min_width: 300'} mask_multiplier: 0.1 }}"
+    conversion = convert_detectnet(one, "spec.txt", "facetrain")
+    assert conversion.values["data.ignore.min_height"] == 8 and conversion.values["data.ignore.max_width"] == 300
+    assert [entry.kind for entry in conversion.entries if "height" in entry.key] == [INVERTED]
+    both = f"loss_mask_label_filter {{ {block % 'max_height: 8 max_width: 9'} }}"
+    conversion = convert_detectnet(both, "spec.txt", "facetrain")
+    assert [entry.kind for entry in conversion.entries if entry.given] == [NONE, NONE]
+    assert "data.ignore.min_height" not in conversion.values
+    assert "spec.txt:1" in error(one.replace("8", "-8"))
+
+
 def test_a_second_value_for_one_key_is_not_lost_in_silence():
     block = 'target_class_config { key: "%s" value { clustering_config { clustering_algorithm: %s } } }'
     blocks = " ".join(block % case for case in (("car", "DBSCAN"), ("human", "NMS"), ("dog", "DBSCAN")))
