@@ -37,6 +37,7 @@ TAO: dict[str, dict[str, Any]] = {
         "loss.regularizer": "none",
         "loss.elt.mode": "off",
     },
+    "FpenetEvaluateSpec": {"unseen_points": "zero"},
     "FpenetPruneSpec": {"prune.fold_constants": False},
     "FacenetTrainSpec": {
         **_TRAINING,

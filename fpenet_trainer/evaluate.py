@@ -40,7 +40,8 @@ def evaluate(spec: FpenetEvaluateSpec) -> dict[str, float]:
     scheme = predictor.scheme
     source_points = (predictor.meta.config.get("model") or {}).get("source_points") or []
     sets = read_sets(data, scheme.num_keypoints, list(source_points), predictor.preprocessing, scheme.names)
-    results = predict_faces(predictor, getattr(sets, spec.split), spec.batch_size)
+    unseen_as_zero = spec.unseen_points == "zero"
+    results = predict_faces(predictor, getattr(sets, spec.split), spec.batch_size, unseen_as_zero)
     if not results.samples:
         raise no_usable_face(spec.split, [*sets.rejections, *results.rejections])
     make_folder(folder)

@@ -50,8 +50,13 @@ class FaceResults:
         return {name: np.flatnonzero([n == name for n in names]) for name in dict.fromkeys(names)}
 
 
-def predict_faces(predictor: Predictor, samples: Sequence[FaceSample], batch_size: int = 64) -> FaceResults:
+def predict_faces(
+    predictor: Predictor, samples: Sequence[FaceSample], batch_size: int = 64, unseen_as_zero: bool = False
+) -> FaceResults:
     """Predicts every labelled face once, the last, smaller batch included. Nothing is augmented.
+
+    Args:
+        unseen_as_zero: see `FaceErrors`.
 
     Raises:
         FacetrainError: the network's points are not finite.
@@ -71,6 +76,7 @@ def predict_faces(predictor: Predictor, samples: Sequence[FaceSample], batch_siz
         np.array([sample.states for sample in kept]).reshape(-1, k),
         predictor.scheme,
         predicted.visibility,
+        unseen_as_zero,
     )
     labels = np.array([to_crop(sample.points, s, size) for sample, s in zip(kept, squares, strict=True)])
     return FaceResults(kept, crops, squares, labels.reshape(-1, k, 2), predicted, errors, dataset.rejections)
@@ -89,7 +95,8 @@ def write_kpi_files(folder: Path, results: FaceResults) -> None:
 
 
 def point_rows(errors: FaceErrors) -> list[list[Any]]:
-    """Header and K rows. A point without visible samples has -1 of them, as TAO writes it, and an error of nan."""
+    """Header and K rows. A point without visible samples has -1 of them, as TAO writes it, and an error of nan, or of 0
+    as in TAO's (see `unseen_as_zero`)."""
     rows: list[list[Any]] = [
         ["Error per point", "mean_pxl_err_xy_all", "mean_pxl_err_xy_non_occ", "num_samples_non_occluded",
          "name", "num_samples"]

@@ -6,7 +6,7 @@ missing takes no part in anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ class FaceErrors:
         normalisers: name -> [N] length in source pixels; NaN where the face does not have it. A name that the scheme
             has no points for is absent.
         visibility: [N, K] predicted probabilities of being visible, or None.
+        unseen_as_zero: a point that is visible in no face has the error 0 among the visible ones, as TAO has it.
     """
 
     scheme: Scheme
@@ -38,29 +39,32 @@ class FaceErrors:
     states: NDArray[np.integer]
     normalisers: dict[str, Floats]
     visibility: NDArray[np.floating] | None = None
+    unseen_as_zero: bool = False
 
     def __len__(self) -> int:
         return len(self.distances)
 
     def select(self, faces: NDArray) -> FaceErrors:
         """The errors of some faces, by index or mask."""
-        return FaceErrors(
-            self.scheme,
-            self.distances[faces],
-            self.states[faces],
-            {name: length[faces] for name, length in self.normalisers.items()},
-            None if self.visibility is None else self.visibility[faces],
+        return replace(
+            self,
+            distances=self.distances[faces],
+            states=self.states[faces],
+            normalisers={name: length[faces] for name, length in self.normalisers.items()},
+            visibility=None if self.visibility is None else self.visibility[faces],
         )
 
     def per_point(self, visible_only: bool = False) -> Floats:
         """[K] mean error of each point in source pixels; NaN for a point with no sample in the selection."""
-        return column_means(np.where(self.states == PointState.VISIBLE, self.distances, np.nan) if visible_only
-                            else self.distances)  # fmt: skip
+        if not visible_only:
+            return column_means(self.distances)
+        means = column_means(np.where(self.states == PointState.VISIBLE, self.distances, np.nan))
+        return np.nan_to_num(means, nan=0.0) if self.unseen_as_zero else means
 
     def per_region(self, visible_only: bool = False) -> dict[str, float]:
         """Region -> unweighted mean of its points' mean errors in source pixels.
 
-        Points with no sample are left out, not counted as 0; a region with none is NaN.
+        Points with no sample are left out (but see `unseen_as_zero`); a region with none is NaN.
         """
         means = self.per_point(visible_only)
         return {name: _mean(means[list(points)]) for name, points in self.scheme.regions.items()}
@@ -103,6 +107,7 @@ def face_errors(
     states: NDArray[np.integer],
     scheme: Scheme,
     visibility: NDArray[np.floating] | None = None,
+    unseen_as_zero: bool = False,
 ) -> FaceErrors:
     """Compares predictions with labels.
 
@@ -112,6 +117,7 @@ def face_errors(
         states: [N, K] `PointState` of the labels.
         scheme: the layout of the K points.
         visibility: [N, K] predicted probabilities of being visible, where there is a visibility head.
+        unseen_as_zero: see `FaceErrors`.
 
     Raises:
         FacetrainError: a prediction is not finite. It would otherwise pass for a missing label and flatter the result.
@@ -125,7 +131,7 @@ def face_errors(
         )
     known = np.where(labelled[..., None], np.asarray(labels, np.float64), np.nan)
     distances = np.linalg.norm(predicted - known, axis=2)
-    return FaceErrors(scheme, distances, states, _normalisers(known, labelled, scheme), visibility)
+    return FaceErrors(scheme, distances, states, _normalisers(known, labelled, scheme), visibility, unseen_as_zero)
 
 
 def _normalisers(labels: Floats, labelled: NDArray, scheme: Scheme) -> dict[str, Floats]:

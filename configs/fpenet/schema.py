@@ -215,6 +215,8 @@ class FpenetEvaluateSpec:
     compat: str = compat_key()
     split: str = key("test", "which faces of data", choices=("train", "val", "test"))
     data: DataConfig = section(DataConfig)
+    unseen_points: str = key("skip", "points visible in no face, in regions' means over visible ones: skip: left out; "
+                                     "zero: TAO's, an error of 0", choices=("skip", "zero"))  # fmt: skip
     batch_size: int = key(64, "faces a forward pass", low=1, high=65536)
     device: str = key("auto", "auto: the GPU, else the CPU", choices=("auto", "cpu", "cuda"))
     pictures: int = key(24, "worst faces shown in the report", low=0, high=256)
