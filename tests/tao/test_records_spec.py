@@ -61,12 +61,13 @@ def test_facenet(compat, pictures, narrow, tmp_path, monkeypatch, capsys):
     assert "4 pictures" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("compat", ["facetrain", "tao"])
-@pytest.mark.parametrize("absolute", [False, True])
-def test_fpenet(compat, absolute, tmp_path, monkeypatch, capsys):
-    """Names of pictures start from root_path, or are whole paths where there is none."""
-    leave_out_reports(monkeypatch.setattr)
-    images = tmp_path / "images"
+def keypoint_spec(folder: Path, absolute: bool = False) -> str:
+    """The notebook's spec with the records of 12 drawn faces of ten points, as `fpenet dataset_convert` writes them.
+
+    Args:
+        absolute: the records name whole paths and the spec no root_path, not names below that path.
+    """
+    images = folder / "images"
     images.mkdir()
     examples = []
     for index, face in enumerate(draw_faces(12, seed=5, num_keypoints=68)):
@@ -80,13 +81,20 @@ def test_fpenet(compat, absolute, tmp_path, monkeypatch, capsys):
             "facebbx_x": [int(low[0])], "facebbx_y": [int(low[1])], "facebbx_w": [side], "facebbx_h": [side],
             "landmarks": [float(value) for value in points.ravel()], "landmarks_occ": [0] * 10,
         }.items()}))  # fmt: skip
-    folder = tmp_path / "tfrecords" / "afw_10" / "FpeTfRecords"
-    folder.mkdir(parents=True)
-    records.write_records(folder / "data.tfrecords", *examples)
-    text = FPENET_TEN.replace("/data/tfrecords", str(tmp_path / "tfrecords"))
-    text = text.replace("    root_path:\n", "    root_path:\n" if absolute else f"    root_path: {images}/\n")
+    set_folder = folder / "tfrecords" / "afw_10" / "FpeTfRecords"
+    set_folder.mkdir(parents=True)
+    records.write_records(set_folder / "data.tfrecords", *examples)
+    text = FPENET_TEN.replace("/data/tfrecords", str(folder / "tfrecords"))
+    return text.replace("    root_path:\n", "    root_path:\n" if absolute else f"    root_path: {images}/\n")
+
+
+@pytest.mark.parametrize("compat", ["facetrain", "tao"])
+@pytest.mark.parametrize("absolute", [False, True])
+def test_fpenet(compat, absolute, tmp_path, monkeypatch, capsys):
+    """Names of pictures start from root_path, or are whole paths where there is none."""
+    leave_out_reports(monkeypatch.setattr)
     spec = tmp_path / "experiment_spec.yaml"
-    spec.write_text(text.replace("/models/fpenet/model.tlt", ""))
+    spec.write_text(keypoint_spec(tmp_path, absolute).replace("/models/fpenet/model.tlt", ""))
     small = ("model.width=8", "model.input_size=32", "train.batch_size=4")
     out = tmp_path / "run"
     assert fpenet("train", "-e", str(spec), "-r", str(out), f"compat={compat}", *SMALL, *small) == 0
