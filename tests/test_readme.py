@@ -247,6 +247,17 @@ def test_files_that_commands_and_prose_name_exist(page):
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+NAMED_TESTS = sorted({span for page in PAGES for span in code_spans(page) if span.startswith("tests/") and "::" in span})
+
+
+@pytest.mark.parametrize("name", NAMED_TESTS)
+def test_tests_that_the_pages_name_exist(name):
+    file, *parts = name.split("::")
+    source = (ROOT / file).read_text(encoding="utf-8")
+    kinds = ["class"] * (len(parts) - 1) + ["def"]
+    assert all(re.search(rf"^ *{kind} {part}\b", source, re.MULTILINE) for kind, part in zip(kinds, parts, strict=True))
+
+
 def test_make_targets_exist():
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     lines = [line for page in PAGES for line in shell_lines(page)]
