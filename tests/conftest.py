@@ -14,6 +14,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_pauses() -> Iterator[None]:
+    """Runs that are timed do not wait for threads to fall asleep: no test judges how long a pass takes."""
+    from facetrain.training import timing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "PAUSE", 0.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The real faces, which lie beside the checkout and are never part of it."""

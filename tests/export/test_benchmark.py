@@ -18,6 +18,7 @@ from facetrain.facenet_trainer.predictor import Predictor as Detector
 from facetrain.fpenet_trainer.benchmark import FacePath
 from facetrain.fpenet_trainer.predictor import Predictor
 from facetrain.tests.runs import facenet, fpenet
+from facetrain.training import timing
 from facetrain.training.report import number
 from facetrain.training.timing import LEAST, PAUSE, ROUNDS, turns
 
@@ -109,8 +110,9 @@ def test_runs_take_turns_and_end_in_time():
     assert list(turns(0, warm_up=5, passes=100, seconds=60)) == []
 
 
-def test_whoever_is_next_starts_after_a_pause():
+def test_whoever_is_next_starts_after_a_pause(monkeypatch):
     """Or the threads of PyTorch, which spin after a pass, would slow the ONNX Runtime that follows."""
+    monkeypatch.setattr(timing, "PAUSE", PAUSE)  # which is left out elsewhere
     last, ended = None, 0.0
     for i, _ in turns(2, warm_up=1, passes=6, seconds=60):
         assert i == last or time.perf_counter() - ended >= PAUSE
