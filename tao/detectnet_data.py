@@ -57,7 +57,9 @@ def _hold_out(fold: Given, train: list[dict[str, Any]], validation: Any, convers
     held_out = []
     for source in train:
         path = source.get("path", "")
-        pattern = path if path.endswith("*") else f"{path.rstrip('/')}/*"
+        folder, _, name = path.rpartition("/")
+        before, found, _ = name.rpartition("fold-")  # a pattern that goes on so names folds itself
+        pattern = f"{folder}/{before}" if found else path if path.endswith("*") else f"{path.rstrip('/')}/*"
         held_out.append({**source, "path": f"{pattern}fold-{fold.value:03d}-of-*"})
     if held_out:
         conversion.add(RENAMED, fold, "data.val", held_out, "pictures of this fold are not trained on")

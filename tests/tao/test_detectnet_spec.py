@@ -141,6 +141,8 @@ def test_a_validation_fold_holds_out_its_record_files():
     found = values(text)
     assert found["data.train"] == [{"format": "detectnet_tfrecords", "path": "/t/rec-*", "images": "/i", "weight": 2.5}]
     assert found["data.val"][0]["path"] == "/t/rec-*fold-000-of-*"
+    named = values(text.replace("rec-*", "rec-fold-00*"))
+    assert named["data.val"][0]["path"] == "/t/rec-fold-000-of-*"
     both = text.replace("validation_fold: 0", 'validation_data_source { tfrecords_path: "v" } validation_fold: 0')
     assert "spec.txt:1: dataset_config.validation_fold" in error(both)
 
