@@ -137,14 +137,14 @@ def fields_of(message: str) -> dict[str, str]:
     return {name: kind for kind, name in (item.split() for item in MESSAGES[message].split(";"))}
 
 
-def empty_message(name: str) -> Message:
-    """A message of this table with nothing in it."""
-    created: Message = message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"tao.{name}"))()
+def empty_message(name: str, every: bool = False) -> Message:
+    """A message of this table with nothing in it; `every`: one that keeps each value of a field that is given again."""
+    created: Message = message_factory.GetMessageClass(_pool(every).FindMessageTypeByName(f"tao.{name}"))()
     return created
 
 
 @cache
-def _pool() -> descriptor_pool.DescriptorPool:
+def _pool(every: bool) -> descriptor_pool.DescriptorPool:
     file = descriptor_pb2.FileDescriptorProto(name="detectnet_v2.proto", package="tao", syntax="proto2")
     for name, words in ENUMS.items():
         # Words of an enumeration share the scope around it, so each gets a message around it.
@@ -154,14 +154,14 @@ def _pool() -> descriptor_pool.DescriptorPool:
     for name in MESSAGES:
         message = file.message_type.add(name=name)
         for number, (field, kind) in enumerate(fields_of(name).items(), start=1):
-            _add_field(message.field.add(name=field, number=number), kind)
+            _add_field(message.field.add(name=field, number=number), kind, every)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return pool
 
 
-def _add_field(field: descriptor_pb2.FieldDescriptorProto, kind: str) -> None:
-    field.label = field.LABEL_REPEATED if kind.endswith("*") else field.LABEL_OPTIONAL
+def _add_field(field: descriptor_pb2.FieldDescriptorProto, kind: str, every: bool) -> None:
+    field.label = field.LABEL_REPEATED if every or kind.endswith("*") else field.LABEL_OPTIONAL
     kind = kind.removesuffix("*")
     if kind in ENUMS:
         field.type, field.type_name = field.TYPE_ENUM, f".tao.{kind}Scope.{kind}"

@@ -25,7 +25,7 @@ def convert_detectnet(text: str, file: str, compat: str) -> Conversion:
 
     Raises ConfigError with file, line and key: what is no text of theirs, and values outside TAO's ranges.
     """
-    kind, given = read_text_spec(text, file)
+    kind, given, replaced = read_text_spec(text, file)
     verb = "infer" if kind == INFERENCE else "train"
     conversion = Conversion(file, "facenet", verb, compat)
     if kind == INFERENCE:
@@ -34,6 +34,8 @@ def convert_detectnet(text: str, file: str, compat: str) -> Conversion:
         left = convert_export(convert_classes(given, conversion), conversion)
     else:
         left = _convert_training(given, conversion)
+    for item, line in replaced:
+        conversion.add(NONE, item, note=f"given again in line {line}; that one counts, in TAO too")
     if left:  # a field that the messages have and no rule knows would be lost in silence
         item = left[0]
         raise ConfigError(f"{file}:{item.line}: {item.key} is not known here; take it out")

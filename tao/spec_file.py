@@ -99,7 +99,7 @@ def import_files(file: str, program: str, compat: str) -> dict[str, bytes]:
 def read_text(file: str) -> str:
     """The text of a spec file. Raises ConfigError where it cannot be read."""
     try:
-        return Path(file).read_text(encoding="utf-8")
+        return Path(file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigError(f"cannot read the spec {file}: {reason}") from None

@@ -23,23 +23,28 @@ def looks_like_text_format(text: str) -> bool:
     return _root(text) is not None
 
 
-def read_text_spec(text: str, file: str) -> tuple[str, list[Given]]:
-    """The message that the file holds (`TRAINING`, `CONVERSION` or `INFERENCE`), and its values in their order.
+def read_text_spec(text: str, file: str) -> tuple[str, list[Given], list[tuple[Given, int]]]:
+    """The message that the file holds (`TRAINING`, `CONVERSION` or `INFERENCE`), its values in their order, and those
+    that do not count, as the file gives them again further down, with the line of the one that does.
 
     A value's key is its path; entries of maps are named by their key, other repeated ones by their number:
     `cost_function_config.target_classes[0].objectives[1].name`, `target_class_config[face].clustering_config`.
     A block that is written but empty is a value of its own, {}.
 
-    Raises ConfigError with file and line: an unknown field, a value of another type, a map with one key twice.
+    Raises ConfigError with file and line: an unknown field, a value of another type.
     """
     root = _root(text) or TRAINING
-    message = empty_message(root)
+    message = empty_message(root, every=True)
     try:
+        text_format.Merge(text, empty_message(root))  # as TAO reads it
         text_format.Parse(text, message)
         lines = _lines(text_format.Tokenizer(text.splitlines()))
     except text_format.ParseError as error:
         raise ConfigError(_explain(error, file)) from None
-    return root, list(_values(message, root, "", "", lines, file))
+    values = list(_values(message, root, "", "", lines, {}))
+    last = {item.key: item for item in values}
+    replaced = [(item, last[item.key].line) for item in values if last[item.key] is not item]
+    return root, [item for item in values if last[item.key] is item], replaced
 
 
 def _root(text: str) -> str | None:
@@ -103,38 +108,51 @@ def _lines(tokens: Any) -> dict[str, int]:
 
 
 def _values(
-    message: Message, kind: str, path: str, numbered: str, lines: Mapping[str, int], file: str
+    message: Message, kind: str, path: str, numbered: str, lines: Mapping[str, int], counts: dict[str, int]
 ) -> Iterator[Given]:
-    """The values of a message in the order of its fields; those of repeated fields in the order of the file."""
+    """The values of a message that keeps every one, in the order of its fields; those of one field in the order of the
+    file. `counts`: how many there have been of each repeated field.
+    """
     for name, field_kind in fields_of(kind).items():
         inner = field_kind.removesuffix("*")
-        repeated = field_kind.endswith("*")
-        if not repeated and not message.HasField(name):
-            continue
-        keys: set[str] = set()
-        for number, value in enumerate(getattr(message, name) if repeated else [getattr(message, name)]):
+        is_entry = inner.endswith("Entry")
+        for number, value in enumerate(getattr(message, name)):
             place = f"{numbered}{name}[{number}]"
             line = lines.get(place, 0)
-            is_entry = inner.endswith("Entry")
-            label = f"[{value.key}]" if is_entry else f"[{number}]" if repeated else ""
-            if is_entry and value.key in keys:
-                raise ConfigError(f"{file}:{line}: {path}{name} has the key {value.key!r} twice; keep one")
-            keys |= {value.key} if is_entry else set()
-            key = path + name + label
-            if inner not in MESSAGES:
-                yield Given(key, _plain(message, name, value), line)
-            elif is_entry and fields_of(inner)["value"] not in MESSAGES:
-                yield Given(key, _plain(value, "value", value.value), line)
-            elif is_entry:
-                yield from _inside(value.value, fields_of(inner)["value"], key, f"{place}.value[0].", line, lines, file)
+            key = path + name
+            if is_entry:
+                key += f"[{value.key[-1] if value.key else ''}]"
+                yield from _entry(value, inner, key, place, line, lines, counts)
+                continue
+            if field_kind.endswith("*"):
+                counts[key] = counts.get(key, -1) + 1
+                key += f"[{counts[key]}]"
+            if inner in MESSAGES:
+                yield from _inside(value, inner, key, f"{place}.", line, lines, counts)
             else:
-                yield from _inside(value, inner, key, f"{place}.", line, lines, file)
+                yield Given(key, _plain(message, name, value), line)
+
+
+def _entry(
+    entry: Message, kind: str, key: str, place: str, line: int, lines: Mapping[str, int], counts: dict[str, int]
+) -> Iterator[Given]:
+    """What a map has under a key; nothing is the empty value of its kind."""
+    inner = fields_of(kind)["value"]
+    if inner in MESSAGES:
+        if not entry.value:
+            yield Given(key, {}, line)
+        for number, value in enumerate(entry.value):
+            yield from _inside(value, inner, key, f"{place}.value[{number}].", line, lines, counts)
+    else:
+        yield Given(
+            key, _plain(entry, "value", entry.value[-1] if entry.value else {"string": ""}.get(inner, 0.0)), line
+        )
 
 
 def _inside(
-    message: Message, kind: str, key: str, numbered: str, line: int, lines: Mapping[str, int], file: str
+    message: Message, kind: str, key: str, numbered: str, line: int, lines: Mapping[str, int], counts: dict[str, int]
 ) -> Iterator[Given]:
-    inside = list(_values(message, kind, key + ".", numbered, lines, file))
+    inside = list(_values(message, kind, key + ".", numbered, lines, counts))
     yield from inside or [Given(key, {}, line)]
 
 

@@ -294,6 +294,30 @@ training_config { regularizer { type: 2 weight: 1e-5 } }  # a number for a word
     }  # fmt: skip
 
 
+def test_what_is_given_again_counts_as_in_tao():
+    text = """
+training_config { num_epochs: 10
+  num_epochs: 20 batch_size_per_gpu: 4 }
+dataset_config { target_class_mapping { key: "a" value: "b" } target_class_mapping { key: "a" value: "c" } }
+cost_function_config { target_classes { name: "c" class_weight: 2 } }
+training_config { num_epochs: 30 }
+cost_function_config { target_classes { name: "d" class_weight: 3 } }
+dataset_config { target_class_mapping { key: "d" value: "d" } }
+"""
+    conversion = convert_detectnet(text, "spec.txt", "facetrain")
+    found = conversion.values
+    assert (found["train.epochs"], found["train.batch_size"]) == (30, 4)
+    assert found["data.class_mapping"] == {"a": "c", "d": "d"}
+    assert found["loss.class_weights"] == {"c": 2, "d": 3}
+    lost = {(entry.given.key, entry.given.value, entry.given.line): entry.note
+            for entry in conversion.entries if "again" in entry.note}  # fmt: skip
+    assert lost == {
+        ("training_config.num_epochs", 10, 2): "given again in line 6; that one counts, in TAO too",
+        ("training_config.num_epochs", 20, 3): "given again in line 6; that one counts, in TAO too",
+        ("dataset_config.target_class_mapping[a]", "b", 4): "given again in line 4; that one counts, in TAO too",
+    }
+
+
 def test_the_early_stopping_schedule_becomes_shares_of_the_run():
     schedule = "soft_start_epochs: 10 annealing_epochs: 20 patience_steps: 4 min_learning_rate: 1e-6"
     found = values(
@@ -322,7 +346,6 @@ CLUSTERS = 'postprocessing_config { target_class_config { key: "a"\n value { clu
         ("model_config {\n  num_layers: 50\n}", "2: model_config.num_layers=50", "[0 | 10 | 18 | 34]"),
         ('model_config {\n  arch: "vgg"\n}', "2: model_config.arch=vgg", "resnet"),
         ("model_config {\n  num_layers: ten\n}", "2", "integer"),
-        ("model_config {\n  num_layers: 18\n  num_layers: 18\n}", "3", "multiple"),
         ("model_config {\n  freeze_blocks: 5\n}", "2", "[0 to 4]"),
         ("model_config {\n", "1", "Expected"),
         ('model_config {\n  arch: "x\n}', "2", "quote"),
@@ -341,8 +364,7 @@ CLUSTERS = 'postprocessing_config { target_class_config { key: "a"\n value { clu
         ("training_config { learning_rate { soft_start_annealing_schedule {\n soft_start: 1 } } }", "2", "below"),
         (SCHEDULE % "soft_start: 0.5\n annealing: 0.2", "2", "line 3"),
         (CLUSTERS % "dbscan_min_samples: 2", "3", "0 to 1"),
-        ('dataset_config { target_class_mapping { key: "a" value: "b" }\n target_class_mapping { key: "a" } }',
-         "2", "twice"),
+        ("model_config {\n num_layers: [18, 18]\n}", "2", "integer"),
         ("training_config { optimizer { adam { beta1: 0.5 } } }", "1", "0.9"),
         ('kitti_config { partition_mode: "odd" }', "1", "random | sequence"),
     ],

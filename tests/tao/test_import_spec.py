@@ -147,6 +147,18 @@ def test_files_that_are_none(tmp_path, capsys):
     assert "not text" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("run", "text"), [(facenet, FACENET), (fpenet, FPENET_TEN)])
+def test_files_of_windows_editors(run, text, tmp_path, capsys):
+    printed = []
+    for name, content in (("plain", text.encode()), ("windows", b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())):
+        (tmp_path / name).mkdir()
+        file = tmp_path / name / "spec.txt"
+        file.write_bytes(content)
+        assert run("import-spec", f"spec={file}") == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+
+
 def test_aliases_of_aliases_are_no_spec(spec, capsys):
     names = "abcdefghijklmnopqrstu"
     lines = [f"{name}: &{name} {{x: *{last}, y: *{last}}}" for last, name in pairwise(names)]
