@@ -27,7 +27,7 @@ def read_spec_file(
     if path is None:
         return {}, {}
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
         if convert and (converted := convert(text, path, schema, group_home(schema).name, compat)) is not None:
             return converted, {}
         content = yaml.load(text, SpecLoader) or {}

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from ...errors import ConfigError
 from ...training.model_file import TITLES, write_atomic
 from ...training.report import Row, Table
 from .deployment import Exported
-from .nvinfer import MODES, detector_config, graph_keys, keypoints_config
+from .nvinfer import CLUSTER_MODES, MODES, detector_config, graph_keys, keypoints_config
 
 KEY = "deepstream.config"
 PROPERTY = "property"
@@ -54,43 +56,87 @@ OPTIONAL = ("infer-dims", "int8-calib-file")  # an ONNX graph says them itself; 
 
 
 @dataclass(frozen=True)
+class Entry:
+    """A key of a configuration: its line from 0, its section, and the columns that its value stands in."""
+
+    line: int
+    section: str
+    key: str
+    value: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
 class NvinferFile:
-    """A configuration: its path, and its lines as they are."""
+    """A configuration: its path, whose suffix tells its form, and its lines as they are."""
 
     path: Path
     lines: list[str]
 
-    def values(self) -> dict[str, str]:
-        """The keys of [property]."""
-        return {key: value for _, section, key, value in self.entries() if section == PROPERTY}
+    @property
+    def is_yaml(self) -> bool:
+        return self.path.suffix.lower() in (".yml", ".yaml")
 
-    def entries(self) -> Iterator[tuple[int, str, str, str]]:
-        """Position of the line, section, key and value of every key."""
+    def values(self) -> dict[str, str]:
+        """The keys of the section `property`."""
+        return {entry.key: entry.value for entry in self.entries() if entry.section == PROPERTY}
+
+    def entries(self) -> Iterator[Entry]:
+        """Every key. Raises ConfigError where a YAML file is not laid out line by line."""
+        yield from self._yaml_entries() if self.is_yaml else self._ini_entries()
+
+    def _ini_entries(self) -> Iterator[Entry]:
         section = ""
-        for position, line in enumerate(self.lines):
+        for number, line in enumerate(self.lines):
             text = line.strip()
             if header := re.fullmatch(r"\[(.+)\]", text):
                 section = header[1]
             elif text and text[0] not in "#;" and "=" in text:
-                key, _, value = text.partition("=")
-                yield position, section, key.strip(), value.strip()
+                key, _, value = line.partition("=")
+                start = len(line) - len(value.lstrip())
+                yield Entry(number, section, key.strip(), value.strip(), start, len(line))
+
+    def _yaml_entries(self) -> Iterator[Entry]:
+        try:
+            root = yaml.compose("\n".join(self.lines), Loader=yaml.SafeLoader)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{KEY}={self.path}: it is not YAML ({str(error).replace(chr(10), ' ')})") from None
+        for name, section in root.value if isinstance(root, yaml.MappingNode) else []:
+            for key, value in section.value if isinstance(section, yaml.MappingNode) else []:
+                begin, end = value.start_mark, value.end_mark
+                if section.flow_style or not isinstance(value, yaml.ScalarNode) or begin.line != end.line:
+                    raise ConfigError(
+                        f"{KEY}={self.path}:{key.start_mark.line + 1}: {key.value} is to be one value in a line of "
+                        "its own, as `key: value`"
+                    )
+                yield Entry(begin.line, str(name.value), str(key.value), value.value, begin.column, end.column)
+
+    def written(self, key: str, value: str) -> str:
+        """The line of a key that is new."""
+        if not self.is_yaml:
+            return f"{key}={value}"
+        first = next(entry for entry in self.entries() if entry.section == PROPERTY)
+        indent = re.match(r"\s*", self.lines[first.line])
+        return f"{indent[0] if indent else '  '}{key}: {value}"
 
 
 def read_nvinfer(name: str, network: str) -> NvinferFile:
-    """A user's configuration of a network.
+    """A user's configuration of a network, in nvinfer's text form or in YAML.
 
     Raises ConfigError when it cannot be read, is none of nvinfer's, or that of the other network.
     """
     path = Path(name)
     try:
-        file = NvinferFile(path, path.read_text(encoding="utf-8").splitlines())
+        file = NvinferFile(path, path.read_text(encoding="utf-8-sig").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{KEY}={name}: it cannot be read ({error})") from None
     values = file.values()
     if not values:
+        section = f"{PROPERTY}:" if file.is_yaml else f"[{PROPERTY}]"
         raise ConfigError(
-            f"{KEY}={name}: it has no [property] section with keys, so that it is no configuration of nvinfer's; give "
-            "the file that config-file-path of your nvinfer element names, in its text form"
+            f"{KEY}={name}: it has no {section} section with keys, so that it is no configuration of nvinfer's; give "
+            "the file that config-file-path of your nvinfer element names (.yml and .yaml are read as YAML)"
         )
     outputs = values.get("output-blob-names", "")
     for other, words in TENSORS.items():
@@ -113,28 +159,35 @@ def write_corrected(
     rows: list[Row] = []
     drop: set[int] = set()
     last = 0
-    for position, section, key, value in theirs.entries():
-        if section != PROPERTY:
+    for entry in theirs.entries():
+        if entry.section != PROPERTY:
             continue
+        position, key, value = entry.line, entry.key, entry.value
         last = position
+
+        def changed(now: str, entry: Entry = entry) -> str:
+            line = theirs.lines[entry.line]
+            return line[: entry.start] + now + line[entry.end :]
+
         if key in GONE:
             drop.add(position)
             rows.append([key, value, "", GONE[key]])
         elif key in wanted and not _same(value, wanted[key]):
-            lines[position] = f"{key}={wanted[key]}"
+            lines[position] = changed(wanted[key])
             rows.append([key, value, wanted[key], DECIDED[key][1] if key in DECIDED else "the graph's batch is fixed"])
         elif key in PATHS and key not in wanted and not value.startswith("/"):
-            lines[position] = f"{key}={os.path.relpath(theirs.path.parent / value, folder)}"
+            lines[position] = changed(os.path.relpath(theirs.path.parent / value, folder))
     added = []
     for key, value in wanted.items():
         assumed, why = DECIDED.get(key, (None, "the graph's batch is fixed"))
         lacking = key not in theirs_before and key not in OPTIONAL
         if lacking and (assumed is None or not _same(assumed, value)):
-            added.append(f"{key}={value}")
+            added.append(theirs.written(key, value))
             rows.append([key, "", value, why])
     if theirs_before.get("enable-dbscan") == "1" and "cluster-mode" not in theirs_before:
-        added.append("cluster-mode=1")
+        added.append(theirs.written("cluster-mode", "1"))
         rows.append(["cluster-mode", "", "1", "DBSCAN, as enable-dbscan said"])
+    rows += _clustering(theirs_before, own)
     kept = [line for position, line in enumerate(lines) if position not in drop]
     end = last + 1 - sum(position <= last for position in drop)
     text = "\n".join([*kept[:end], *added, *kept[end:]]) + "\n"
@@ -147,6 +200,18 @@ def write_corrected(
     caption = f"{theirs.path.name} and this model: {path.name} has what the model wants, all else is as it was"
     rows = rows or [["", "", "", "nothing: it fits"]]
     return [path, path.with_name(f"{path.name}.diff")], Table(["key", "yours", "now", "why"], rows, caption)
+
+
+def _clustering(values: dict[str, str], own: Exported) -> list[Row]:
+    """Where a detector's boxes are joined in another way than they were when the model was measured: a row that says
+    so. Thresholds belong to the application, and stay."""
+    if own.network != "facenet":
+        return []
+    algorithm = own.meta.config["clustering"]["algorithm"]
+    theirs = values.get("cluster-mode", "1" if values.get("enable-dbscan") == "1" else "0")
+    ours = str(CLUSTER_MODES[algorithm])
+    why = f"kept, with its thresholds; the model was measured with {algorithm}, which is {ours}: look at our own file"
+    return [] if theirs == ours else [["cluster-mode", theirs, theirs, why]]
 
 
 def _wanted(

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from facetrain.errors import ConfigError
 from facetrain.export.deploy.deployment import Exported
@@ -127,6 +128,54 @@ def test_the_keypoint_networks(points, tmp_path):
     assert not {"network-type", "output-tensor-meta", "process-mode", "offsets", "infer-dims"} & rows.keys()
 
 
+YAML = """# Ours, since DeepStream 6.2
+property:
+    gpu-id: 0
+    net-scale-factor: 0.00392156862  # 1/255
+    onnx-file: "../models/old.onnx"
+    labelfile-path: 'labels.txt'
+    infer-dims: 3;416;736   # c;h;w
+    batch-size: 4
+    network-mode: 2
+    num-detected-classes: 3
+    output-blob-names: output_bbox/BiasAdd;output_cov/Sigmoid
+    tlt-model-key: nvidia_tlt
+
+class-attrs-all:
+    pre-cluster-threshold: 0.2   # by trial
+"""
+
+
+def test_the_form_in_yaml(faces, tmp_path):
+    path = tmp_path / "theirs.yml"
+    path.write_text(YAML)
+    own = Exported(faces.meta, faces.info, faces.forms)
+    folder = faces.folder / "deepstream"
+    (file, difference), table = write_corrected(read_nvinfer(str(path), "facenet"), own, folder, 16, None)
+    assert file.name == "corrected_theirs.yml"
+    now = yaml.safe_load(file.read_text())
+    keys = now["property"]
+    assert (folder / keys["onnx-file"]).resolve() == faces.forms["fp32"].resolve()
+    assert (keys["network-mode"], keys["num-detected-classes"], keys["batch-size"]) == (0, 1, 4)
+    assert keys["output-blob-names"] == "output_bbox/BiasAdd:0;output_cov/Sigmoid:0" and "tlt-model-key" not in keys
+    assert keys["maintain-aspect-ratio"] == 1 and keys["net-scale-factor"] == 0.00392156862
+    assert now["class-attrs-all"] == {"pre-cluster-threshold": 0.2}
+    text = file.read_text()
+    assert text.startswith("# Ours, since DeepStream 6.2\nproperty:\n    gpu-id: 0\n")
+    assert "    infer-dims: 3;256;320   # c;h;w\n" in text and "# by trial" in text
+    assert {"-    tlt-model-key: nvidia_tlt", "+    scaling-filter: 1"} <= set(difference.read_text().splitlines())
+    again = folder / "again.yml"
+    again.write_text(text)
+    _, table = write_corrected(read_nvinfer(str(again), "facenet"), own, folder, 16, None)
+    assert [row[0] for row in table.rows] == ["cluster-mode"]  # which stays
+
+
+def test_another_clustering_is_told_of(faces, tmp_path):
+    *_, rows, now = corrected(faces, PGIE.replace("enable-dbscan=1\n", ""), tmp_path, "facenet")
+    assert rows["cluster-mode"][:3] == ["cluster-mode", "0", "0"] and "dbscan, which is 1" in rows["cluster-mode"][3]
+    assert "cluster-mode" not in now["property"]
+
+
 def test_one_that_fits_is_left_alone(points, tmp_path):
     file, *_ = corrected(points, SGIE, tmp_path, "fpenet")
     again = points.folder / "deepstream" / "again.txt"
@@ -135,6 +184,24 @@ def test_one_that_fits_is_left_alone(points, tmp_path):
     (other, difference), table = write_corrected(read_nvinfer(str(again), "fpenet"), own, again.parent, 16, None)
     assert table.rows == [["", "", "", "nothing: it fits"]]
     assert difference.read_text() == "" and other.read_text() == file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("property: {gpu-id: 0}\n", "theirs.yaml:1: gpu-id is to be one value in a line of its own"),
+        ("property:\n  a: [1\n", "it is not YAML"),
+        ("property:\n  infer-dims:\n  - 3\n", "theirs.yaml:2: infer-dims is to be one value"),
+        ("[property]\ngpu-id=0\n", "it is not YAML"),
+        ("primary:\n  gpu-id: 0\n", "it has no property: section"),
+    ],
+)
+def test_yaml_that_is_none(text, message, tmp_path):
+    path = tmp_path / "theirs.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"deepstream\.config") as caught:
+        read_nvinfer(str(path), "facenet")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
