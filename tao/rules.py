@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
-from .account import FIXED, INVERTED, NONE, RENAMED, SAME, Conversion
+from .account import FIXED, INVERTED, NONE, RENAMED, SAME, Conversion, plain
 from .values import Given
 
 Check = Callable[[Any], str]  # what is accepted, where a value is not; else nothing
@@ -76,7 +76,8 @@ def apply(
             left.append(item)
             continue
         if accepted := rule.check(item.value):
-            raise ConfigError(f"{conversion.file}:{item.line}: {item.key}={item.value} is not accepted [{accepted}]")
+            shown = plain(item.value)  # as YAML has it: "120" in quotes is not 120
+            raise ConfigError(f"{conversion.file}:{item.line}: {item.key}={shown} is not accepted [{accepted}]")
         value = rule.make(item.value)
         if not rule.keys:
             conversion.add(NONE, item, note=rule.note)

@@ -162,21 +162,17 @@ def write_corrected(
     for entry in theirs.entries():
         if entry.section != PROPERTY:
             continue
-        position, key, value = entry.line, entry.key, entry.value
-        last = position
-
-        def changed(now: str, entry: Entry = entry) -> str:
-            line = theirs.lines[entry.line]
-            return line[: entry.start] + now + line[entry.end :]
-
+        key, value, line = entry.key, entry.value, theirs.lines[entry.line]
+        before, after = line[: entry.start], line[entry.end :]
+        last = entry.line
         if key in GONE:
-            drop.add(position)
+            drop.add(entry.line)
             rows.append([key, value, "", GONE[key]])
         elif key in wanted and not _same(value, wanted[key]):
-            lines[position] = changed(wanted[key])
+            lines[entry.line] = before + wanted[key] + after
             rows.append([key, value, wanted[key], DECIDED[key][1] if key in DECIDED else "the graph's batch is fixed"])
         elif key in PATHS and key not in wanted and not value.startswith("/"):
-            lines[position] = changed(os.path.relpath(theirs.path.parent / value, folder))
+            lines[entry.line] = before + os.path.relpath(theirs.path.parent / value, folder) + after
     added = []
     for key, value in wanted.items():
         assumed, why = DECIDED.get(key, (None, "the graph's batch is fixed"))
