@@ -30,8 +30,8 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class View:
-    """A changed picture: image [H, W, 3] uint8; boxes [N, 4] and ignore [M, 4] float32 in its pixels, clipped; labels
-    [N] int64."""
+    """A changed picture: image [H, W, 3] uint8; boxes [N, 4] and ignore [M, 4] float32 in its pixels, clipped unless
+    `AugmentConfig` says otherwise; labels [N] int64."""
 
     image: ByteArray
     boxes: FloatArray
@@ -71,6 +71,8 @@ class PictureAugment:
         least = (self.augment.min_bbox_width, self.augment.min_bbox_height)
         keep = (left >= self.augment.min_visibility) & (sides >= least).all(axis=1) & (left > 0)
         others, seen = clip_boxes(move_boxes(ignore, matrix), self.width, self.height)
+        if not self.augment.clip_boxes:
+            return View(picture, moved, labels, others[seen > 0])
         regions = np.concatenate([others[seen > 0], clipped[~keep & (left > 0)]])
         return View(picture, clipped[keep], labels[keep], regions)
 
@@ -137,7 +139,7 @@ class _Warp(A.ImageOnlyTransform):
         return scaling(scale, scale, -corner[0] * scale, -corner[1] * scale)
 
     def apply(self, img: ByteArray, matrix: Matrix, **_: Any) -> ByteArray:
-        return warp(img, matrix, self.width, self.height)
+        return warp(img, matrix, self.width, self.height, round(255 * self.augment.border))
 
 
 class _Colour(A.ImageOnlyTransform):
@@ -190,25 +192,26 @@ def clip_boxes(boxes: FloatArray, width: int, height: int) -> tuple[FloatArray, 
     return clipped, (left / np.maximum(area, 1e-9)).astype(np.float32)
 
 
-def warp(image: ByteArray, matrix: Matrix, width: int, height: int) -> ByteArray:
-    """The picture [H, W, 3] under a matrix on pixel edges, as [height, width, 3]; black around it.
+def warp(image: ByteArray, matrix: Matrix, width: int, height: int, border: int = 0) -> ByteArray:
+    """The picture [H, W, 3] under a matrix on pixel edges, as [height, width, 3]; the grey `border`, 0..255, around it.
 
     Antialiased: by Pillow alone, as the network's input is, where nothing is turned; else it is shrunk first.
     """
     if matrix[0, 1] == matrix[1, 0] == 0:
-        return _resample(image, matrix, width, height)
+        return _resample(image, matrix, width, height, border)
     x, y = np.minimum(np.linalg.norm(matrix[:2, :2], axis=0), 1.0)
     if min(x, y) < 0.9:
         size = (max(round(image.shape[1] * x), 1), max(round(image.shape[0] * y), 1))
         matrix = matrix @ scaling(image.shape[1] / size[0], image.shape[0] / size[1], 0, 0)
         image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
     centres = scaling(1, 1, -0.5, -0.5) @ matrix @ scaling(1, 1, 0.5, 0.5)
-    return cv2.warpAffine(image, centres[:2], (width, height), flags=cv2.INTER_LINEAR)
+    colour = (border, border, border)
+    return cv2.warpAffine(image, centres[:2], (width, height), flags=cv2.INTER_LINEAR, borderValue=colour)
 
 
-def _resample(image: ByteArray, matrix: Matrix, width: int, height: int) -> ByteArray:
-    """`warp` where the matrix scales, mirrors and shifts. Pixels that the picture covers in part are black."""
-    result = np.zeros((height, width, 3), np.uint8)
+def _resample(image: ByteArray, matrix: Matrix, width: int, height: int, border: int) -> ByteArray:
+    """`warp` where the matrix scales, mirrors and shifts. Pixels that the picture covers in part are the border's."""
+    result = np.full((height, width, 3), border, np.uint8)
     target, source = [], []
     for axis, side in enumerate((width, height)):
         scale, shift = abs(matrix[axis, axis]), matrix[axis, 2]

@@ -104,13 +104,16 @@ class FaceAugment:
         )
 
     def _patch(self, draw: random.Random, image: ByteArray) -> Hole:
-        """Covers a rectangle anywhere, with flat grey or with noise; tells which."""
+        """Covers a rectangle with flat grey or with noise; tells which."""
         largest = self.augment.size_to_image_ratio * self.size
         smallest = min(SMALLEST_PATCH, largest)
         width, height = (max(1, int(draw.uniform(smallest, largest))) for _ in range(2))
         left, top = draw.randint(0, self.size - width), draw.randint(0, self.size - height)
+        central = self.augment.patch == "centre"
+        if central:
+            left, top = (self.size - width) // 2, (self.size - height) // 2
         hole = image[top : top + height, left : left + width]
-        if draw.random() < 0.5:
+        if central or draw.random() < 0.5:
             hole[:] = draw.randrange(256)
         else:
             hole[:] = np.frombuffer(draw.randbytes(height * width), np.uint8).reshape(height, width)

@@ -3,7 +3,8 @@
 Everything is measured over all pictures at once, in their pixels or those of a `Frame`. What counts neither for nor
 against a detection:
 
-* a labelled box outside the limits of `MetricsConfig`, and what belongs to it (see `matching`);
+* a labelled box outside the limits of `MetricsConfig`, or occluded with `occluded=ignore`, and what belongs to it (see
+  `matching`);
 * a detection outside those limits that belongs to no labelled box;
 * a detection that lies in an ignore region and found nothing.
 
@@ -179,7 +180,7 @@ def detection_results(
         labelled=labelled,
         found=found,
         sizes=np.array([prediction.size for prediction in predictions], np.float64).reshape(-1, 2),
-        counted=within_limits(labelled.boxes, labelled.labels, own),
+        counted=within_limits(labelled.boxes, labelled.labels, own) & ~_left_out(labelled, config),
         countable=within_limits(found.boxes, found.labels, own),
     )
 
@@ -192,6 +193,12 @@ def within_limits(boxes: Floats, labels: NDArray[np.integer], configs: Sequence[
         least, most = (np.array([getattr(one, f"{end}_{side}") for one in configs]) for end in ("minimum", "maximum"))
         inside &= (length >= least[labels]) & (length <= most[labels])
     return inside
+
+
+def _left_out(labelled: Labelled, config: MetricsConfig) -> Mask:
+    """[G] boxes that their labels call occluded, where those are ignored."""
+    occlusion = labelled.attributes.get("occlusion", np.zeros(len(labelled.boxes)))
+    return np.asarray((occlusion > 0) & (config.occluded == "ignore"))
 
 
 def heights(boxes: Floats) -> Floats:

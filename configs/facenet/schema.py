@@ -111,6 +111,10 @@ class AugmentConfig:
     random_crop_background: float = key(0.1, "share of those crops that are laid anywhere instead", low=0.0, high=1.0)
     crop_width: int = key(0, "size of the training picture, divisible by 16; 0: input.width", low=0, high=8192)
     crop_height: int = key(0, "size of the training picture, divisible by 16; 0: input.height", low=0, high=8192)
+    border: float = key(0.0, "grey beyond the picture, share of 255; TAO's is 0.5", low=0.0, high=1.0)
+    clip_boxes: bool = key(
+        True, "boxes are cut at the edges; false: TAO's, boxes keep their extent and none is ignored"
+    )
     min_visibility: float = key(0.3, "a box of which less is left in the picture becomes an ignore region",
                                 low=0.0, high=1.0)  # fmt: skip
     min_bbox_width: float = key(1.0, "narrower boxes become ignore regions, pixels", low=0.0)
@@ -225,6 +229,8 @@ class MetricsConfig:
     outside: str = key("ignore", "faces and detections outside those limits: ignore: neither rewarded nor punished; "
                                  "drop: TAO's, as if they were not there",
                        choices=("ignore", "drop"))  # fmt: skip
+    occluded: str = key("count", "faces whose label has an occlusion other than 0: ignore: as the evaluate of TAO's "
+                                 "deploy container", choices=("count", "ignore"))  # fmt: skip
     pixels: str = key("picture", "what is measured in: picture: pixels of the picture; network: TAO's, pixels of the "
                                  "network's input", choices=("picture", "network"))  # fmt: skip
     whole_pixels: bool = key(False, "TAO's overlap: edges are rounded, and the last pixel belongs to the box")

@@ -92,6 +92,8 @@ class AugmentConfig:
     resize_prob: float = key(0.1, "probability of degrading by resizing there and back", low=0.0, high=1.0)
     resize_scale: float = key(0.5, "size in between, relative to the crop; below 1 loses detail", low=0.1, high=4.0)
     patch_prob: float = key(0.3, "probability of an occluding rectangle", low=0.0, high=1.0)
+    patch: str = key("anywhere", "where it lies: anywhere: in one grey or in noise; centre: TAO's, in one grey",
+                     choices=("anywhere", "centre"))  # fmt: skip
     size_to_image_ratio: float = key(0.5, "largest side of that rectangle, share of the crop", low=0.02, high=1.0)
     mask_augmentation_patch: bool = key(True, "points under the rectangle become occluded")
 

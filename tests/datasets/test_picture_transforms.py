@@ -75,6 +75,24 @@ def test_what_is_mostly_cut_off_is_ignored():
     assert len(small.boxes) == 0 and len(small.ignore) == 1
 
 
+@pytest.mark.parametrize("turn", [0.0, 0.4])
+def test_the_border_is_the_grey_that_was_asked_for(turn):
+    image = np.full((240, 320, 3), 200, np.uint8)
+    small = {"zoom_min": 0.4, "zoom_max": 0.4, "rotate_rad_max": turn}
+    for border, grey in ((0.0, 0), (0.5, 128)):
+        seen = run(3, image=image, border=border, **small).image
+        assert (seen == grey).all(axis=2).mean() > 0.5
+        assert set(np.unique(seen)) <= set(range(min(grey, 200), 201))
+
+
+def test_boxes_that_are_not_clipped_keep_their_extent():
+    boxes = np.array([[-80, 90, 20, 150], [400, 0, 450, 50]], np.float32)  # cut off, and out of the picture
+    view = run(boxes=boxes, clip_boxes=False, min_visibility=0.9)
+    _, place = PicturePreprocessing(160, 128).apply(picture())
+    np.testing.assert_allclose(view.boxes, place.to_input(boxes), atol=1e-3)
+    assert len(view.labels) == 2 and len(view.ignore) == 0
+
+
 def test_a_function_of_the_seed():
     changes = {"rotate_rad_max": 0.3, "hue_rotation_max": 25.0, "random_crop_probability": 0.5}
     first, again, other = (run(seed, **changes) for seed in (3, 3, 4))

@@ -216,6 +216,19 @@ def test_patch_lies_anywhere_and_hides_points() -> None:
     np.testing.assert_array_equal(unmasked, states)
 
 
+def test_patch_in_the_centre_is_one_grey() -> None:
+    plain = np.full((FULL, FULL), 255, np.uint8)
+    greys = set()
+    for seed in range(30):
+        image, *_ = augment(patch_prob=1.0, patch="centre")(plain, POINTS, STATES, seed)
+        rows, columns = np.nonzero(image != 255)
+        if len(rows):
+            assert abs(rows.min() + rows.max() - 79) <= 1 and abs(columns.min() + columns.max() - 79) <= 1
+            (grey,) = np.unique(image[rows, columns])
+            greys.add(int(grey))
+    assert len(greys) > 20
+
+
 EVERYTHING = AugmentConfig(shift_prob=0.5, shift_percent_max=0.1, noise_prob=0.5, blur_prob=0.5, resize_prob=0.5)
 
 

@@ -122,6 +122,16 @@ def test_small_faces_and_their_detections_are_ignored():
     assert (dropped["faces"], dropped["detections"], dropped["precision"]) == (1, 2, 0.5)
 
 
+def test_occluded_faces_can_be_ignored():
+    samples = [picture([FACE, OTHER], occlusion=[0, 1])]
+    predictions = [found((OTHER, 0.9), (FACE, 0.8), (shifted(OTHER, 100), 0.7))]
+    assert results(samples, predictions).summary()["precision"] == pytest.approx(2 / 3)
+    figures = results(samples, predictions, occluded="ignore").summary()
+    assert (figures["faces"], figures["detections"], figures["recall"], figures["precision"]) == (1, 2, 1, 0.5)
+    plain = results([picture([FACE])], [found((FACE, 0.9))], occluded="ignore")  # labels that say nothing of it
+    assert plain.summary()["faces"] == 1
+
+
 def test_a_face_of_just_the_minimum_size_is_counted():
     assert results([picture([FACE])], [found()], minimum_height=40, maximum_width=40).summary()["faces"] == 1
 
