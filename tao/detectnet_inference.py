@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .account import NONE, RENAMED, WEIGHTS_NOTE, Conversion
 from .detectnet_classes import FALLBACK, other_class
-from .detectnet_rules import clustering_rules, model_file
+from .detectnet_rules import UNSET, clustering_rules, imply_clustering, model_file
 from .rules import Rule, apply, bracket, inverted, multiple_of_16, nothing, text, to, whole, word
 from .tracking_rules import wandb_rules
 from .values import Given
@@ -31,6 +31,10 @@ def convert_inference(given: Sequence[Given], conversion: Conversion) -> list[Gi
             conversion.put(RENAMED, item, "colours", (name,), colours[name])
         else:
             left.append(item)
+    if any(".clustering_config" in item.key for item in given):
+        imply_clustering(conversion)
+        if conversion.values.get("clustering.algorithm") in ("nms", "hybrid"):
+            conversion.imply("clustering.nms_confidence_threshold", 0.1, UNSET)
     if conversion.compat == "tao":
         conversion.imply("input_size.resize", "stretch", "TAO's inference stretches, whatever its training did")
     conversion.imply("min_score", 0.0, "only the thresholds of the clustering cut off")

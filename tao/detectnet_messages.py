@@ -50,7 +50,7 @@ MESSAGES = {
     "PostProcessingEntry": "string key; PostProcessingClass value",
     "PostProcessingClass": "Clustering clustering_config; Confidence confidence_config",
     "Clustering": "float coverage_threshold; int32 minimum_bounding_box_height; "
-    "ClusteringAlgorithm clustering_algorithm; float dbscan_eps; int32 dbscan_min_samples; "
+    "ClusteringAlgorithm clustering_algorithm; float dbscan_eps; float dbscan_min_samples; "
     "int32 neighborhood_size; float dbscan_confidence_threshold; float nms_iou_threshold; "
     "float nms_confidence_threshold",
     "Confidence": "float confidence_threshold; string confidence_model_filename; string normalization_mode",

@@ -9,11 +9,12 @@ import math
 from pathlib import PurePath
 from typing import Any
 
-from .account import WEIGHTS_NOTE
+from .account import WEIGHTS_NOTE, Conversion
 from .rules import Rule, fixed, inverted, multiple_of_16, near, nothing, number, share, text, to, whole, word
 from .tracking_rules import visualizer_rules
 
 NO_EFFECT = "it has no effect in TAO either"
+UNSET = "TAO's, where it is not set"
 WEIGHTS = (".tlt", ".etlt", ".hdf5", ".h5", ".onnx", ".uff")
 IMPORTED = "imported.safetensors"  # what import-weights writes to its results_dir
 
@@ -129,7 +130,7 @@ def clustering_rules(prefix: str, *, swapped: bool) -> dict[str, Rule]:
         f"{block}clustering_algorithm": to("clustering.algorithm", make=str.lower),
         f"{block}dbscan_eps": to("clustering.dbscan_eps", check=share),
         f"{block}dbscan_min_samples": nothing(
-            f"{NO_EFFECT}; the coverage that a core needs is clustering.dbscan_min_weight", check=whole(0, 1)
+            f"{NO_EFFECT}; the coverage that a core needs is clustering.dbscan_min_weight", check=share
         ),
         f"{block}neighborhood_size": nothing(NO_EFFECT),
         f"{block}{names[0]}": to(f"clustering.{names[swapped]}", check=number(0), note=note),
@@ -140,6 +141,12 @@ def clustering_rules(prefix: str, *, swapped: bool) -> dict[str, Rule]:
         f"{prefix}confidence_config.confidence_model_filename": mlp,
         f"{prefix}confidence_config.normalization_mode": mlp,
     }  # fmt: skip
+
+
+def imply_clustering(conversion: Conversion) -> None:
+    """The zeros that stand where a spec has a clustering and does not set these."""
+    for name in ("coverage_threshold", "minimum_bounding_box_height"):
+        conversion.imply(f"clustering.{name}", 0.0, UNSET)
 
 
 def _model() -> dict[str, Rule]:

@@ -10,7 +10,7 @@ from .detectnet_classes import COST, other_class
 from .detectnet_data import convert_classes, convert_export, convert_sources
 from .detectnet_inference import convert_inference
 from .detectnet_messages import CONVERSION, INFERENCE
-from .detectnet_rules import training_rules
+from .detectnet_rules import UNSET, imply_clustering, training_rules
 from .rules import apply, general, number, whole
 from .text_format import read_text_spec
 from .values import Given
@@ -187,7 +187,7 @@ def _imply(given: Sequence[Given], conversion: Conversion) -> None:
     """What TAO does where a block is there and a key is not: proto3's zeros, and what no key says."""
     blocks = {item.key.split(".")[0] for item in given}
     tao = conversion.compat == "tao"
-    unset = "TAO's, where it is not set"
+    unset = UNSET
     if "augmentation_config" in blocks:
         for name in UNSET_IS_0:
             conversion.imply(f"augment.{name}", 0.0, unset)
@@ -198,6 +198,8 @@ def _imply(given: Sequence[Given], conversion: Conversion) -> None:
     values = {item.key: item.value for item in given}
     if "model_config" in blocks and not values.get("model_config.load_graph"):
         conversion.imply("model.all_projections", False, unset)
+    if "postprocessing_config" in blocks:
+        imply_clustering(conversion)
     if "training_config" in blocks:
         no_key = "TAO has no other"
         for key, value in (("optimizer", "adam"), ("schedule", "exponential"), ("clip_norm", 0.0), ("ema", 0.0)):
@@ -206,8 +208,10 @@ def _imply(given: Sequence[Given], conversion: Conversion) -> None:
     if "cost_function_config" in blocks:
         conversion.imply("loss.coverage", "bce", "TAO has no other")
         conversion.imply("loss.bbox", "l1", "TAO has no other")
-    if "evaluation_config" in blocks and tao:
-        conversion.imply("metrics.outside", "drop", "TAO's")
+    if "evaluation_config" in blocks:
+        conversion.imply("metrics.average_precision", "tao_sample", unset)
+        if tao:
+            conversion.imply("metrics.outside", "drop", "TAO's")
     if any(item.key.startswith("evaluation_config.evaluation_box_config[") for item in given):
         conversion.imply("metrics.pixels", "network", "TAO's limits are pixels of the network's input")
     if "loss_mask_label_filter" in blocks:

@@ -233,6 +233,20 @@ def test_every_class_keeps_its_overlap_limits_weights_and_shapes():
     assert (human.iou_threshold, human.minimum_height, human.minimum_width) == (0.5, 25, 10)
 
 
+def test_what_is_not_set_is_taos_zero():
+    text = 'postprocessing_config { target_class_config { key: "a" value { clustering_config { dbscan_eps: 0.2 } } } }'
+    found = values(text + "evaluation_config { validation_period_during_training: 5 }")
+    assert (found["clustering.coverage_threshold"], found["clustering.minimum_bounding_box_height"]) == (0, 0)
+    assert found["metrics.average_precision"] == "tao_sample"
+    handler = 'bbox_handler_config { classwise_bbox_handler_config { key: "a" value { clustering_config { %s } } } }'
+    found = values(handler % "clustering_algorithm: NMS")
+    assert (found["clustering.coverage_threshold"], found["clustering.nms_confidence_threshold"]) == (0, 0.1)
+    # What the specs of older versions have, where this was no whole number.
+    (entry,) = [entry for entry in convert_detectnet(handler % "dbscan_min_samples: 0.05", "s", "tao").entries
+                if entry.given]  # fmt: skip
+    assert entry.given.value == 0.05 and "no effect" in entry.note
+
+
 def test_a_mask_by_size_is_the_opposite_limit():
     block = "objective_label_filter_configs { label_filter { bbox_dimensions_label_filter { %s } } }"
     one = f"loss_mask_label_filter {{ {block % 'max_height: 8'} {block % 'min_width: 300'} mask_multiplier: 0.1 }}"
