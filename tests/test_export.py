@@ -11,6 +11,7 @@ from PIL import Image
 from facetrain.datasets.drawn.scenes import draw_scene
 from facetrain.datasets.drawn.synthetic import draw_faces
 from facetrain.export.precision import quantized as precision
+from facetrain.tests.export_graphs import remember_exports
 from facetrain.tests.facenet_runs import narrow_model
 from facetrain.tests.runs import facenet, fpenet
 
@@ -18,6 +19,13 @@ DRAWN = (
     "data.train=[{format: synthetic, count: 24, seed: 3}]", "data.val=[{format: synthetic, count: 24, seed: 9}]",
     "gate.inputs=8", "calibration.count=24",
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def each_graph_once():
+    with pytest.MonkeyPatch.context() as patch:
+        remember_exports(patch)
+        yield
 
 
 def verdicts(folder):
@@ -240,7 +248,8 @@ def test_whole_photographs_are_noticed(tmp_path, caplog):
     for folder, warned in ((scenes, True), (crops, False)):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            settings = ("export.precisions=[int8]", "quantize.auto_exclude=false", *DRAWN, "gate.int8_kpi=100")
+            settings = ("export.precisions=[int8]", "quantize.auto_exclude=false", "gate.inputs=2",
+                        "calibration.count=6", "gate.int8_pixels=100")  # fmt: skip
             fpenet("export", f"results_dir={tmp_path / 'out'}", f"calibration.images={folder}", *settings,
                    "overwrite=true")  # fmt: skip
         assert ("do not look like cut-out faces" in caplog.text) == warned

@@ -10,10 +10,18 @@ from onnx import numpy_helper
 from facetrain.export import command
 from facetrain.fpenet_trainer.network import RecombinatorNet
 from facetrain.fpenet_trainer.predictor import load_network
+from facetrain.tests.export_graphs import remember_exports
 from facetrain.tests.runs import fpenet
 from facetrain.training.model_file import save_model
 
 DRAWN = ("data.val=[{format: synthetic, count: 24, seed: 9}]", "gate.inputs=8", "export.deployment=false")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def each_graph_once():
+    with pytest.MonkeyPatch.context() as patch:
+        remember_exports(patch)
+        yield
 
 
 def export(folder, *overrides, model="zoo"):
