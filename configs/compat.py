@@ -25,6 +25,7 @@ TAO: dict[str, dict[str, Any]] = {
     "FpenetTrainSpec": {
         **_TRAINING,
         "data.drop_duplicates": False,
+        "data.whole_points": True,
         "crop.enlarge": 1.0,
         "augment.contrast_scale_max": 0.0,
         "augment.brightness_scale_max": 0.0,
@@ -38,7 +39,7 @@ TAO: dict[str, dict[str, Any]] = {
         "loss.regularizer": "none",
         "loss.elt.mode": "off",
     },
-    "FpenetEvaluateSpec": {"unseen_points": "zero"},
+    "FpenetEvaluateSpec": {"data.whole_points": True, "unseen_points": "zero"},
     "FpenetPruneSpec": {"prune.fold_constants": False},
     "FacenetTrainSpec": {
         **_TRAINING,

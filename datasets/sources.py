@@ -22,7 +22,7 @@ from .formats.point_maps import PointMap, load_point_map
 from .formats.pts import read_pts_folder
 from .formats.wflw import read_wflw
 from .preprocessing import Preprocessing
-from .sample import FaceSample, Rejection
+from .sample import FaceSample, PointState, Rejection
 from .source_files import draw, nearest_path, nothing_usable
 from .split import split_samples
 from .store.faces import FaceStore
@@ -93,6 +93,7 @@ def read_sets(
                 stores[part].append(open_faces(source, root, num_keypoints, preprocessing, key))
                 continue
             samples, left_out = read_source(source, root, num_keypoints, source_points, key, names)
+            samples = [_as_tao_writes(sample) for sample in samples] if data.whole_points else samples
             sets[part] += samples
             rejections += left_out
             notes += _unlabelled_points(samples, key)
@@ -205,6 +206,13 @@ def _take_points(sample: FaceSample, num_keypoints: int, source_points: list[int
             remedy += f", or model.source_points to the {num_keypoints} of 0..{found - 1} to keep"
         raise DataError(f"{key}: {sample.name} has {found} points, model.num_keypoints={num_keypoints}; {remedy}")
     return replace(sample, points=sample.points[rows], states=sample.states[rows])
+
+
+def _as_tao_writes(sample: FaceSample) -> FaceSample:
+    """The face as it comes out of TAO's dataset_convert (fpenet §3.1)."""
+    missing = sample.states == PointState.MISSING
+    points = np.where(missing[:, None], 0.0, np.trunc(sample.points)).astype(sample.points.dtype)
+    return replace(sample, points=points, states=np.where(missing, PointState.VISIBLE, sample.states).astype(np.int8))
 
 
 def _with_settings(samples: list[FaceSample], source: SourceConfig, root: Path, key: str) -> list[FaceSample]:

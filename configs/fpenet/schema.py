@@ -49,6 +49,8 @@ class DataConfig:
     test: list[SourceConfig] = key([], "sources to report at the end of training; also what `evaluate` takes")
     split: SplitConfig = section(SplitConfig)
     drop_duplicates: bool = key(True, "leave out training faces that occur again in training, validation or test")
+    whole_points: bool = key(False, "TAO's labels: coordinates are cut to whole pixels, and a missing point is visible "
+                                    "at (0, 0), where the crop reaches for it")  # fmt: skip
     cache: bool = key(True, "keep margin crops in memory (16 KiB a face); false: decode at every use")
     workers: int = key(1, "loader processes; 0: load in the training process", low=0, high=256)
 

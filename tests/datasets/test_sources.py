@@ -1,5 +1,6 @@
 """Sources as a spec names them: settings arrive on the faces, mistakes are named with their key and remedy."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +160,23 @@ def test_duplicates_may_stay(three_sets: Callable[..., DataConfig]) -> None:
     sets = read_sets(three_sets(drop_duplicates=False), 3, [], Preprocessing())
     assert len(sets.train) + len(sets.val) == 12
     assert sets.rejections == []
+
+
+def test_labels_as_tao_writes_them(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((120, 120), np.uint8)).save(tmp_path / "a.png")
+    chunk = {"class": "FiducialPoints", "P1x": 20.9, "P1y": 30.2, "P2x": 80.5, "P2y": 99.99, "P2occluded": True}
+    labels = [{"filename": "a.png", "class": "image", "annotations": [chunk]}]
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    source = SourceConfig(format="fpenet_json", path="labels.json")
+
+    def face(whole: bool) -> tuple[list, list]:
+        data = DataConfig(root=str(tmp_path), test=[source], whole_points=whole)
+        (sample,) = read_sets(data, 3, [], Preprocessing()).test
+        return sample.points.tolist(), sample.states.tolist()
+
+    assert face(True) == ([[20, 30], [80, 99], [0, 0]], [2, 1, 2])
+    points, states = face(False)
+    assert points[:2] == pytest.approx(np.array([[20.9, 30.2], [80.5, 99.99]]), abs=1e-4) and states == [2, 1, 0]
 
 
 def test_given_validation_faces_are_not_split(three_sets: Callable[..., DataConfig]) -> None:
