@@ -41,7 +41,7 @@ from .metadata import GraphInfo, entries_of, read_onnx, understood
 from .precision.calibration_cache import write_cache
 from .precision.half import to_half
 from .precision.quantize import quantize
-from .precision.quantized import Quantized, quantized
+from .precision.quantized import Quantized, quantized, to_calibrate_on
 from .runtime import EXPORTED, Runtime, open_runtime
 
 RESULT = "gate.json"
@@ -121,9 +121,10 @@ def run_export(spec: ExportSpec, prepare: Callable[[], ExportJob]) -> list[Verdi
     job = prepare()
     partner = _partner(spec.export.partner, job.network)
     theirs = read_nvinfer(spec.deepstream.config, job.network) if spec.deepstream.config else None
+    calibration = to_calibrate_on(job, spec)  # before anything is written
     make_folder(folder)
     _clear(folder, job.network)
-    run = _Run(spec, job, folder)
+    run = _Run(spec, job, folder, calibration)
     run.forms()
     deployed = run.deployment(partner, theirs)
     run.finish(deployed, time.monotonic() - started)
@@ -166,8 +167,8 @@ class _Run:
         passed: artefacts that were not rejected, by form.
     """
 
-    def __init__(self, spec: ExportSpec, job: ExportJob, folder: Path) -> None:
-        self.spec, self.job, self.folder = spec, job, folder
+    def __init__(self, spec: ExportSpec, job: ExportJob, folder: Path, calibration: Calibration | None) -> None:
+        self.spec, self.job, self.folder, self.calibration = spec, job, folder, calibration
         self.passed: dict[str, Path] = {}
         self.own = reference_verdict(job.standard)
         self.verdicts: list[Verdict] = [self.own]
@@ -195,7 +196,7 @@ class _Run:
             model = to_half(self.graph, self.job.heads)
         else:
             if self.quantized is None:
-                self.quantized = quantized(self.graph, self.job, self.spec, self.own)
+                self.quantized = quantized(self.graph, self.job, self.spec, self.own, self.calibration)
                 if self.spec.calibration.cache:
                     write_cache(self.folder / f"{self.job.network}_calibration.txt", self.quantized.ranges)
             half = precision == "int8_fp16"

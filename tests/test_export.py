@@ -231,9 +231,11 @@ def test_bad_input(tmp_path, capsys, exported):
         (fpenet, ("export.opset=9",), "export.opset"),
         (fpenet, (f"export.partner={empty}",), "no FaceNet graph lies there; give the folder that `facenet export`"),
         (facenet, (f"export.partner={tmp_path / 'gone'}",), "no FPENet graph lies there"),
-        (fpenet, ("export.batch=4", "build.max_batch=8", "build.opt_batch=2", "export.engine=tensorrt_rtx"), "build."),
-    ]
+        (fpenet, ("export.precisions=[fp32]", "export.batch=4", "build.max_batch=8", "build.opt_batch=2",
+                  "export.engine=tensorrt_rtx"), "build."),
+    ]  # fmt: skip
     for run, arguments, message in cases:
+        assert not (tmp_path / "out").exists()  # whatever was wrong before, nothing was written
         assert message in refused(capsys, run, out, *arguments), arguments
 
 

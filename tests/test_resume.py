@@ -107,8 +107,8 @@ def test_killed_again_and_again_at_random_moments(faces, undisturbed, tmp_path):
         process.kill()
         if runner.wait(process) == 0:
             break
-    else:
-        assert runner.run(arguments) == 0, runner.output
+    else:  # killed at the very end, a run may be finished all the same
+        assert runner.run(arguments) == 0 or "holds a finished run" in runner.output, runner.output
     assert_same_end(folder, undisturbed)
 
 

@@ -19,7 +19,7 @@ from .quantize import layer_ranges, quantizable_layers, quantize, tensors_to_cal
 from .sensitivity import Exclusion, LayerError, exclude_until, layer_errors
 
 if TYPE_CHECKING:
-    from ..command import ExportJob, ExportSpec
+    from ..command import Calibration, ExportJob, ExportSpec
 
 LOOKED_AT = 16  # inputs that a layer's own error is measured on
 
@@ -56,18 +56,29 @@ class Quantized:
         return Section("INT8", [*blocks, Table(["layer", "error"], rows, caption)])
 
 
-def quantized(graph: onnx.ModelProto, job: ExportJob, spec: ExportSpec, own: Verdict) -> Quantized:
+def to_calibrate_on(job: ExportJob, spec: ExportSpec) -> Calibration | None:
+    """What the INT8 forms of an export measure ranges on; None without such forms, and where training found the ranges.
+
+    Raises ConfigError and DataError when there is nothing to calibrate on.
+    """
+    measured = any(precision.startswith("int8") for precision in spec.export.precisions)
+    return job.calibrate() if measured and not _trained(job, spec) else None
+
+
+def quantized(
+    graph: onnx.ModelProto, job: ExportJob, spec: ExportSpec, own: Verdict, calibration: Calibration | None
+) -> Quantized:
     """Measures or takes over the ranges, and finds what has to stay in float.
 
     Args:
         graph: in float32, without its tail.
         own: the verdict on the PyTorch model.
+        calibration: see `to_calibrate_on`.
 
     Raises:
-        ConfigError: there is nothing to calibrate on.
         ExportError: a range is missing, a layer that is to be excluded does not exist, or the model is damaged.
     """
-    ranges, source = _ranges(graph, job, spec)
+    ranges, source = _ranges(graph, job, spec, calibration)
     layers = [name for name in quantizable_layers(graph, job.heads) if name not in spec.quantize.excluded_layers]
     fixed = spec.quantize.excluded_layers
     few = replace(job.standard, inputs=job.standard.inputs[:LOOKED_AT])
@@ -100,11 +111,17 @@ def _all_tensors(graph: onnx.ModelProto) -> list[str]:
     return [name for name in names if types.get(name) == onnx.TensorProto.FLOAT]
 
 
-def _ranges(graph: onnx.ModelProto, job: ExportJob, spec: ExportSpec) -> tuple[dict[str, float], str]:
-    trained = job.meta.quantization.get("ranges")
-    if trained and spec.calibration.ranges == "auto":
-        return layer_ranges(graph, trained, job.heads), "those of quantisation-aware training"
-    calibration = job.calibrate()
+def _trained(job: ExportJob, spec: ExportSpec) -> dict[str, float]:
+    """The ranges of quantisation-aware training, where there are any and they are to be taken."""
+    ranges: dict[str, float] = job.meta.quantization.get("ranges") or {}
+    return ranges if spec.calibration.ranges == "auto" else {}
+
+
+def _ranges(
+    graph: onnx.ModelProto, job: ExportJob, spec: ExportSpec, calibration: Calibration | None
+) -> tuple[dict[str, float], str]:
+    if calibration is None:
+        return layer_ranges(graph, _trained(job, spec), job.heads), "those of quantisation-aware training"
     settings = spec.calibration
     tensors = _all_tensors(graph) if settings.cache else tensors_to_calibrate(graph, job.heads)
     try:
