@@ -19,7 +19,9 @@ def convert_inference(given: Sequence[Given], conversion: Conversion) -> list[Gi
     """Adds the whole spec, and returns what nothing is known of."""
     left = []
     colours = _colours(given)
-    for item in apply(_rules(), given, conversion, other_class(given)):
+    other = other_class(given)
+    first = sorted(given, key=lambda item: bool(other(item)))  # the values that all classes share
+    for item in apply(_rules(), first, conversion, other):
         name = bracket(item.key)
         if not item.key.startswith(CLASS):
             left.append(item)

@@ -189,6 +189,8 @@ def test_inference_of_several_classes_goes_by_the_default_entry():
     assert conversion.values["colours"] == {"car": [1, 0, 0], "human": [2, 0, 0]}
     spec = load_content(FacenetInferSpec, conversion.nested())
     assert spec.clustering["per_class"]["human"] == {"dbscan_eps": 0.3}
+    alike = blocks.replace("0.2", "0.4").replace("0.3", "0.4")  # all go by it, though it stands last
+    assert "clustering.per_class" not in values(f"bbox_handler_config {{ {alike} }}")
 
 
 TWO_CLASSES = """
