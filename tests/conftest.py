@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,18 @@ def no_pauses() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timing, "PAUSE", 0.0)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn_once() -> Iterator[None]:
+    """A drawn face or scene is drawn once a session, 15 ms and more each: their own tests have the functions."""
+    from facetrain.datasets.drawn import scenes, synthetic
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, kept in ((synthetic, "draw_face", 2000), (scenes, "draw_scene", 150)):
+            remembered = lru_cache(kept)(getattr(module, name))
+            patch.setattr(module, name, lambda *given, draw=remembered: deepcopy(draw(*given)))
         yield
 
 
