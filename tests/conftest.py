@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -67,12 +68,12 @@ def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has learnt 10 points of 8 faces by heart; its models are something to go on from."""
     from facetrain.tests import runs
 
-    with pytest.MonkeyPatch.context() as patch:
-        runs.leave_out_reports(patch.setattr)
+    with alone():
         return runs.train(
             faces, tmp_path_factory.mktemp("trained"), *runs.TEN_POINTS,
             "data.train=[{format: pts, path: ., count: 8}]", "data.split.fraction=0", "augment=none",
             "train.epochs=40", "train.batch_size=8", "train.learning_rate=2e-2", "train.annealing=0.7",
+            "train.checkpoint_every=40",
         )  # fmt: skip
 
 
@@ -97,13 +98,23 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def detector(pictures: Path, narrow: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A FaceNet run, regularised, that has learnt the painted pictures; its models are something to go on from."""
-    from facetrain.tests import facenet_runs, runs
+    from facetrain.tests import facenet_runs
 
-    with pytest.MonkeyPatch.context() as patch:
-        runs.leave_out_reports(patch.setattr)
+    with alone():
         return facenet_runs.train(
-            pictures, narrow, tmp_path_factory.mktemp("detector"), *facenet_runs.LEARNS, "data.split.fraction=0"
-        )
+            pictures, narrow, tmp_path_factory.mktemp("detector"), *facenet_runs.LEARNS, "data.split.fraction=0",
+            "train.checkpoint_every=40",
+        )  # fmt: skip
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """For a run that several files go on from: no report, and one thread."""
+    from facetrain.tests import runs
+
+    with pytest.MonkeyPatch.context() as patch, single_thread():
+        runs.leave_out_reports(patch.setattr)
+        yield
 
 
 @pytest.fixture
@@ -114,15 +125,21 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     runs.leave_out_reports(monkeypatch.setattr)
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Networks of the tests are too small for threads to help."""
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Networks of the tests are too small for threads to help: two take twice the time of one."""
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    with single_thread():
+        yield
 
 
 @pytest.fixture
