@@ -59,6 +59,7 @@ def _root(text: str) -> str | None:
 def _explain(error: text_format.ParseError, file: str) -> str:
     where = f"{file}:{error.GetLine()}" if error.GetLine() else file
     reason = re.sub(r"^\d+:\d+ : ", "", str(error))
+    reason = re.sub(r"^'.*': ", "", reason)  # the line itself, which may hold a key
     if found := re.search(r'type "tao\.(\w+)" has no field named "([^"]*)"', reason):
         known = list(fields_of(found[1]))
         close = difflib.get_close_matches(found[2], known, n=1, cutoff=0.5)

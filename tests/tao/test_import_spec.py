@@ -13,7 +13,7 @@ import yaml
 from facetrain.configs import compose
 from facetrain.configs.facenet import schema as facenet_schema
 from facetrain.configs.fpenet import schema as fpenet_schema
-from facetrain.tao.spec_file import convert_spec, recognise
+from facetrain.tao.spec_file import convert_spec, import_files, recognise
 from facetrain.tests.facenet_runs import HEIGHT, WIDTH
 from facetrain.tests.runs import TEN, facenet, fpenet, leave_out_reports
 from facetrain.tests.tao.specs import (
@@ -268,6 +268,20 @@ def test_other_verbs_take_what_they_have_keys_for(spec, narrow, pictures, tmp_pa
     assert facenet(*arguments, *sources, *size) == 0
     said = capsys.readouterr().out
     assert "not for this verb: " in said and "train.epochs" in said and "metrics" not in said.split("not for")[1]
+
+
+@pytest.mark.parametrize("key", ['"s3cret"', '"s3" "cret"'])
+def test_a_key_for_wandb_is_in_no_kept_file(key, spec):
+    file = spec(f"training_config {{ visualizer {{ wandb_config {{ project: 'p' key: {key} }} }} }}")
+    kept = import_files(str(file), "facenet", "facetrain")
+    assert b"project" in kept["imported_spec.json"]
+    assert not any(b"s3cret" in content or b'"s3"' in content for content in kept.values())
+
+
+def test_nor_in_a_message(spec, capsys):
+    file = spec('training_config { visualizer { wandb_config { key: "s3cret" mode: "online" } } }')
+    assert facenet("import-spec", f"spec={file}") == 2
+    assert "s3cret" not in capsys.readouterr().err
 
 
 def test_an_inference_spec_is_no_training_spec(spec, capsys):
